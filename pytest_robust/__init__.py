@@ -1,0 +1,47 @@
+"""pytest-robust: assert the adversarial robustness of models in pytest.
+
+Names are imported on first use (PEP 562), so that loading the pytest plugin never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_robust.attacks import APGD, FGSM, PGD
+    from pytest_robust.budget import Budget
+    from pytest_robust.data import Examples
+    from pytest_robust.errors import ModelError, PreflightError, RobustError, ThreatError
+    from pytest_robust.evaluation import Evaluation, Rate, evaluate
+    from pytest_robust.objectives import Targeted, Untargeted
+    from pytest_robust.pytest_plugin.fixture import Robust
+    from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf
+
+_HOMES = {
+    "attacks": ("APGD", "FGSM", "PGD"),
+    "budget": ("Budget",),
+    "data": ("Examples",),
+    "errors": ("ModelError", "PreflightError", "RobustError", "ThreatError"),
+    "evaluation": ("Evaluation", "Rate", "evaluate"),
+    "objectives": ("Targeted", "Untargeted"),
+    "pytest_plugin.fixture": ("Robust",),
+    "threats": ("EmbeddingBall", "L0", "L1", "L2", "Linf"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "EmbeddingBall", "Evaluation", "Examples", "Linf", "ModelError",
+    "PreflightError", "Rate", "Robust", "RobustError", "Targeted", "ThreatError", "Untargeted", "evaluate",
+]  # fmt: skip
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pytest_robust' has no attribute {name!r}")
+    return getattr(import_module(f"pytest_robust.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -1,0 +1,74 @@
+"""Budgets and floors as users type them: exact, and shown as typed. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+Number = int | float | str | Fraction
+
+
+def exact(value: Number) -> Fraction:
+    """Read a number as typed: ``0.4`` is 2/5, ``"8/255"`` is 8/255, ``"40%"`` is 2/5.
+
+    Raises:
+        ValueError: not a finite number.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    text = str(value).strip()
+    percent = text.endswith("%")
+    try:
+        # str() of a float is the shortest text that reads back equal: 0.4 is 2/5, as the user typed it.
+        number = Fraction(text.removesuffix("%").replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{value!r} is not a number; write it like 0.03, '8/255' or '40%'") from None
+    return number / 100 if percent else number
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A perturbation budget: its exact value, and the text the user typed for it.
+
+    Two budgets are equal when their values are, however they were typed.
+    """
+
+    value: Fraction
+    text: str = field(compare=False)
+
+    @classmethod
+    def parse(cls, eps: Number | Budget) -> Budget:
+        """Read ``8/255``, ``"0.03"``, ``0.5`` or a ``Budget``.
+
+        Raises:
+            ValueError: not a number, or negative.
+        """
+        if isinstance(eps, Budget):
+            return eps
+        try:
+            value = exact(eps)
+        except ValueError as error:
+            raise ValueError(f"eps: {error}") from None
+        if value < 0:
+            raise ValueError(f"eps must not be negative, got {eps!r}")
+        return cls(value, str(eps).strip().replace(" ", ""))
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_floor(value: Number) -> Fraction:
+    """Read an accuracy floor in [0, 1]: ``0.4``, ``"40%"``, ``"2/5"``.
+
+    Raises:
+        ValueError: not a number in [0, 1]; 40 is answered with "did you mean 40%".
+    """
+    floor = exact(value)
+    if not 0 <= floor <= 1:
+        hint = f"; did you mean '{value}%'?" if 1 < floor <= 100 else ""
+        raise ValueError(f"an accuracy floor lies in [0, 1], got {value!r}{hint}")
+    return floor

@@ -1,0 +1,19 @@
+"""The errors a user can meet. Each message says what happened, where, and what to do next."""
+
+from __future__ import annotations
+
+
+class RobustError(Exception):
+    """Base of every error that pytest-robust raises about the user's model, data or threat."""
+
+
+class PreflightError(RobustError, ValueError):
+    """The model and the data do not fit together; raised before any attack is run."""
+
+
+class ModelError(RobustError, RuntimeError):
+    """The model raised, or returned something that cannot be used, during a run."""
+
+
+class ThreatError(RobustError, ValueError):
+    """The threat model cannot be used as written, or not with this model."""

@@ -1,0 +1,190 @@
+"""What an evaluation found, per example; everything else is derived from that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from pytest_robust.evaluation.rate import Rate
+
+Level = Literal["trusted", "suspicious", "invalid"]
+Verdict = Literal["pass", "fail", "report"]
+LEVELS: tuple[Level, ...] = ("trusted", "suspicious", "invalid")
+CLEAN, UNDECIDED = "clean", "undecided"
+"""Values of ``broken_by`` that name no attack: wrong without attack; not decided when the verdict was certain."""
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """One finding about whether the evaluation itself can be believed."""
+
+    name: str
+    level: Level
+    detail: str
+    waived: str | None = None
+    """The reason for which the user set this finding aside; it then no longer counts."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """All findings; the level is the worst of those not waived. It can take a PASS away, never a FAIL."""
+
+    checks: tuple[HealthCheck, ...] = ()
+
+    @property
+    def level(self) -> Level:
+        return max((c.level for c in self.checks if c.waived is None), key=LEVELS.index, default="trusted")
+
+    @property
+    def worst(self) -> HealthCheck | None:
+        """The first finding of the worst level, None when there is nothing to say."""
+        counted = [c for c in self.checks if c.waived is None]
+        return max(counted, key=lambda c: LEVELS.index(c.level), default=None)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Forward and backward passes, one per example and pass, and wall-clock seconds."""
+
+    forward: int
+    backward: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one attack of the schedule found for what it spent."""
+
+    attack: str
+    attacked: int
+    broken: int
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class ThreatSummary:
+    """The threat as reports show it: plain values only."""
+
+    norm: str
+    eps: str
+    value: float
+    space: str
+    bounds: str
+
+    def __str__(self) -> str:
+        return f"{self.norm} {self.eps}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of one check.
+
+    Attributes:
+        name: the check's name. model: the model's name. threat, objective, profile, attacks, seed, device: what was run.
+        ids: content ids, in data order. labels: (n,) int64. classes: class names where known.
+        correct: (n,) bool, right without attack. robust: (n,) bool, right under every attack that was run.
+        broken_by: per example the attack that broke it, ``"clean"`` when it was wrong without attack, None when it
+            survived, ``"undecided"`` when the verdict was certain before its turn.
+        predicted: (n,) int64, the class predicted at the adversarial example; the clean prediction where there is none.
+        floor: the accuracy asked for, exact, or None.
+        bound: ``"exact"``; ``"upper"`` when stopped because the floor could no longer be met (``robust`` then counts the
+            undecided as robust); ``"lower"`` when stopped because it was met for certain (they count as broken).
+        stages: one per attack run. health, cost: see there. notes: what the user should know, in sentences.
+    """
+
+    name: str
+    model: str
+    threat: ThreatSummary
+    objective: str
+    profile: str
+    attacks: tuple[str, ...]
+    seed: int
+    device: str
+    ids: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...] | None
+    correct: npt.NDArray[np.bool_]
+    robust: npt.NDArray[np.bool_]
+    broken_by: tuple[str | None, ...]
+    predicted: npt.NDArray[np.int64]
+    floor: Fraction | None
+    bound: Literal["exact", "upper", "lower"]
+    stages: tuple[Stage, ...]
+    health: Health
+    cost: Cost
+    notes: tuple[str, ...] = ()
+    witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def accuracy(self) -> Rate:
+        """Robust accuracy: right without attack and under every attack that was run. An upper bound of the truth."""
+        return Rate(int(self.robust.sum()), len(self), "robust accuracy", str(self.threat))
+
+    @property
+    def clean_accuracy(self) -> Rate:
+        """Accuracy without attack."""
+        return Rate(int(self.correct.sum()), len(self), "clean accuracy")
+
+    @property
+    def decided(self) -> int:
+        """How many examples have an outcome; all, unless the verdict was certain earlier."""
+        return sum(by != UNDECIDED for by in self.broken_by)
+
+    @property
+    def meets_floor(self) -> bool | None:
+        """Whether robust accuracy reaches the floor, by exact count; None without a floor."""
+        return None if self.floor is None else Fraction(self.accuracy.k, self.accuracy.n) >= self.floor
+
+    @property
+    def verdict(self) -> Verdict:
+        """``fail`` under the floor, or over it with an evaluation that cannot be believed; ``report`` without a floor."""
+        if self.floor is None:
+            return "report"
+        return "pass" if self.meets_floor and self.health.level != "invalid" else "fail"
+
+    def accuracy_of(self, name: str | int) -> Rate:
+        """Robust accuracy on the examples of one class, by name or label.
+
+        Raises:
+            LookupError: no such class, or no example of it.
+        """
+        label = name if isinstance(name, int) else self._label(name)
+        here = self.labels == label
+        if not here.any():
+            raise LookupError(f"no example has label {label} ({name!r}); labels here: {sorted(set(self.labels.tolist()))}")
+        return Rate(int(self.robust[here].sum()), int(here.sum()), f"robust accuracy of {name}", str(self.threat))
+
+    def adversarial(self, i: int) -> Tensor:
+        """The verified adversarial example found for example ``i``, in the space attacked, on the CPU.
+
+        Raises:
+            LookupError: none was found: the example survived, or was wrong without attack.
+        """
+        if i not in self.witnesses:
+            why = {None: "it survived every attack", CLEAN: "the model is wrong on it without attack"}
+            raise LookupError(f"no adversarial example for example {i}: {why.get(self.broken_by[i], 'it was not decided')}")
+        return self.witnesses[i].clone()
+
+    def broken_counts(self) -> dict[str, int]:
+        """How many examples each attack broke, in the order of the schedule; ``"clean"`` first."""
+        counts = Counter(by for by in self.broken_by if by is not None and by != UNDECIDED)
+        return {name: counts[name] for name in (CLEAN, *self.attacks) if counts[name]}
+
+    def class_name(self, label: int) -> str:
+        return self.classes[label] if self.classes is not None and 0 <= label < len(self.classes) else str(label)
+
+    def _label(self, name: str) -> int:
+        if self.classes is None or name not in self.classes:
+            known = ", ".join(self.classes) if self.classes else "none; pass classes=[...] or use the label's number"
+            raise LookupError(f"no class is called {name!r}; known classes: {known}")
+        return self.classes.index(name)

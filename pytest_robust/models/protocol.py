@@ -1,0 +1,64 @@
+"""theta: what the engine asks of a model, whatever framework it comes from."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pytest_robust.data.examples import Examples, Inputs
+
+
+@dataclass
+class Batch:
+    """A batch in the form the attack sees.
+
+    Attributes:
+        x: (B, ...) float tensor on the model's device: the point that the attack moves. Pixels for an image model,
+            token embeddings for a text model.
+        context: what else the forward pass needs, each with leading dimension B (an attention mask, say).
+        free: bool, broadcastable to ``x``; False where nothing may move (padding, special tokens). None: all free.
+    """
+
+    x: Tensor
+    context: dict[str, Tensor] = field(default_factory=dict)
+    free: Tensor | None = None
+
+
+class Model(Protocol):
+    """Logits for a batch, with gradients with respect to the point.
+
+    Attributes:
+        name: how reports call the model.
+        space: the space of the point, ``"input"`` or ``"embedding"``. A threat is made for one space.
+        device: where ``batch`` puts tensors and ``logits`` runs.
+        classes: class names where the model knows them.
+    """
+
+    name: str
+    space: str
+    device: torch.device
+    classes: tuple[str, ...] | None
+
+    def encode(self, examples: Examples) -> Examples:
+        """The examples with inputs turned into tensors (tokenised, say); ids and labels stay."""
+        ...
+
+    def batch(self, inputs: Inputs) -> Batch:
+        """Encoded inputs of equal shape, as ``Examples.take`` gives them, put on the device as a point."""
+        ...
+
+    def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """(B, C) float32 or float64 logits, C >= 2. A single-logit binary model becomes two classes.
+
+        Raises:
+            ModelError: the model raised or returned something that is not one row of logits per example.
+        """
+        ...
+
+    def isolated(self) -> AbstractContextManager[None]:
+        """Inside, the model may be run; on leaving, also by an exception, nothing of the user's has changed."""
+        ...
