@@ -30,5 +30,9 @@ def preserved_random_state() -> Iterator[None]:
         torch.set_rng_state(cpu_state)
         if cuda_states is not None:
             torch.cuda.set_rng_state_all(cuda_states)
+        elif torch.cuda.is_available() and torch.cuda.is_initialized():
+            # CUDA was started meanwhile: seeding again gives the state that it started with.
+            for generator in torch.cuda.default_generators:
+                generator.manual_seed(generator.initial_seed())
         if mps_state is not None:
             torch.mps.set_rng_state(mps_state)

@@ -49,7 +49,7 @@ class Examples:
         if isinstance(self.inputs, Tensor):
             return _take_column(self.inputs, indices)
         if self.inputs and isinstance(self.inputs[0], Tensor):
-            return _take_column(cast("list[Tensor]", self.inputs), indices)
+            return _take_column(self.inputs, indices)
         return [cast("list[Text]", self.inputs)[i] for i in indices]
 
     def subset(self, indices: Sequence[int]) -> Examples:

@@ -1,0 +1,10 @@
+"""E: which attack on which examples next, when the verdict is certain, and whether it can be believed."""
+
+from __future__ import annotations
+
+from pytest_robust.evaluation.engine import evaluate
+from pytest_robust.evaluation.progress import Progress
+from pytest_robust.evaluation.rate import Rate
+from pytest_robust.evaluation.result import Evaluation
+
+__all__ = ["Evaluation", "Progress", "Rate", "evaluate"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pytest_robust.evaluation.rate import Rate
+from pytest_robust.threats.summary import ThreatSummary
 
 Level = Literal["trusted", "suspicious", "invalid"]
 Verdict = Literal["pass", "fail", "report"]
@@ -66,20 +67,6 @@ class Stage:
     attacked: int
     broken: int
     cost: Cost
-
-
-@dataclass(frozen=True)
-class ThreatSummary:
-    """The threat as reports show it: plain values only."""
-
-    norm: str
-    eps: str
-    value: float
-    space: str
-    bounds: str
-
-    def __str__(self) -> str:
-        return f"{self.norm} {self.eps}"
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,10 @@ def _train_flags_of(module: nn.Module) -> Callable[[], None]:
 
 
 def _parameters_of(module: nn.Module) -> Callable[[], None]:
-    saved = [
-        (parameter, parameter.requires_grad, parameter.grad, None if parameter.grad is None else parameter.grad._version)
-        for parameter in module.parameters()
-    ]
+    saved = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
 
     def restore() -> None:
-        for parameter, required, grad, _ in saved:
+        for parameter, required, grad in saved:
             if parameter.requires_grad != required:
                 parameter.requires_grad_(required)
             if parameter.grad is not grad:
@@ -92,6 +89,8 @@ def _buffers_of(module: nn.Module) -> Callable[[], None]:
 
 
 def _same_bytes(a: Tensor, b: Tensor) -> bool:
+    if a.is_meta:
+        return True
     if a.layout != torch.strided or a.is_quantized:
         return False
     a, b = (t.detach().contiguous().view(-1).view(torch.uint8) for t in (a, b))

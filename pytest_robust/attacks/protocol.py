@@ -1,0 +1,47 @@
+"""What the engine asks of an attack."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from pytest_robust.attacks.live import Live
+from pytest_robust.threats import Threat
+
+
+class Attack(Protocol):
+    """A search inside the threat's region. It moves points; how many examples it gets, and when it stops early, is
+    decided elsewhere.
+
+    One run of an example is: ``begin``, then ``n_steps`` times a forward and backward pass at ``live.x`` followed by
+    ``update``, then a last forward pass. It ends at the first point that is broken.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def loss(self) -> str:
+        """The objective's loss that the gradients are of."""
+        ...
+
+    @property
+    def n_steps(self) -> int: ...
+    @property
+    def n_restarts(self) -> int: ...
+    @property
+    def n_targets(self) -> int:
+        """How many rivals are driven towards in turn; 0: the loss has no target."""
+        ...
+
+    def begin(self, threat: Threat, live: Live) -> None:
+        """Put ``live.x`` at its first point and ``live.state`` at its first value."""
+        ...
+
+    def update(self, threat: Threat, live: Live, loss: Tensor, grad: Tensor) -> None:
+        """Move ``live.x``.
+
+        Args:
+            loss: (S,) the loss at ``live.x``, higher is better. grad: its gradient, in the shape of ``x``.
+        """
+        ...

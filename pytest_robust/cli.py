@@ -1,0 +1,59 @@
+"""The console script ``pytest-robust``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+_PACKAGED, _IN_REPOSITORY = Path(__file__).parent / "demo", Path(__file__).parents[1] / "examples" / "digits"
+_EXPECTED = {"test_standard_training": "fail", "test_adversarial_training": "pass"}
+"""The demo's checks and the verdicts it is there to show."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console script; the value is the exit status."""
+    parser = argparse.ArgumentParser(prog="pytest-robust", description="Tools around pytest-robust, the pytest plugin.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    demo = commands.add_parser("demo", help="train two small networks on handwritten digits and let pytest judge them")
+    demo.set_defaults(run=_demo)
+    status: int = parser.parse_args(argv).run()
+    return status
+
+
+def _demo() -> int:
+    """Run pytest on the digits example; 0 when the outcome is the one that the example is meant to show."""
+    if find_spec("sklearn") is None:
+        print("pytest-robust demo needs scikit-learn for its digits: pip install 'pytest-robust[demo]'", file=sys.stderr)
+        return 2
+    source = _PACKAGED if _PACKAGED.is_dir() else _IN_REPOSITORY
+    print("Two networks are trained on handwritten digits, then pytest attacks both: about half a minute.\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="pytest-robust-demo-") as scratch:
+        # A copy in a folder of its own: no configuration of the caller's project applies, nothing is left behind.
+        folder = shutil.copytree(source, Path(scratch) / "digits", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        options = ["-p", "no:cacheprovider", "-p", "no:randomly", "--robust-report", "demo.json"]
+        status = subprocess.run([sys.executable, "-m", "pytest", *options], cwd=folder, check=False).returncode
+        verdicts = _verdicts(folder / "demo.json")
+    if status != 1 or verdicts != _EXPECTED:
+        print(f"\ndemo: NOT the outcome it should show; pytest's exit status {status}, {verdicts}", file=sys.stderr)
+        return 1
+    print(
+        "\nThis is what the demo is to show: the network trained as usual FAILS a check that the same network, trained"
+        f"\nadversarially, passes. The files: {source}"
+    )
+    return 0
+
+
+def _verdicts(report: Path) -> dict[str, str]:
+    """The verdict by test function in a JSON report; empty when pytest wrote none."""
+    if not report.is_file():
+        return {}
+    checks = json.loads(report.read_text(encoding="utf-8"))["checks"]
+    return {check["id"].split("::")[-1].split("[")[0]: check["verdict"] for check in checks}

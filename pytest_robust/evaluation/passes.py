@@ -1,0 +1,98 @@
+"""Forward and backward passes: counted, in full precision, and split where memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from pytest_robust.models.outputs import is_out_of_memory
+from pytest_robust.models.protocol import Model
+
+
+class Passes:
+    """The only way in which an evaluation runs the model.
+
+    Attributes:
+        forward, backward: passes so far, one per example.
+        most: examples per pass; halved when memory runs out.
+    """
+
+    def __init__(self, model: Model, most: int) -> None:
+        self.model = model
+        self.most = most
+        self.forward = 0
+        self.backward = 0
+
+    def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """(B, C) logits without gradients."""
+        with torch.no_grad():
+            parts = self._in_parts(x, context, lambda rows, c: (self.model.logits(x[rows], c),))
+        self.forward += len(x)
+        return parts[0]
+
+    def gradient(
+        self, loss: Callable[[Tensor, slice], Tensor], x: Tensor, context: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, C), losses (B,) and the gradient of each loss with respect to its row of ``x``, in its shape.
+
+        Only the gradient with respect to the input is computed; it is zero where the model gives none.
+
+        Args:
+            loss: from the logits of some rows, and which rows they are, to their losses.
+        """
+
+        def one(rows: slice, part: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            point = x[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                logits = self.model.logits(point, part)
+                losses = loss(logits, rows)
+            grad = None
+            if losses.requires_grad:
+                # A sum, not a mean: one example's gradient must not depend on how many neighbours it has.
+                (grad,) = torch.autograd.grad(losses.sum(), point, allow_unused=True)
+            return logits.detach(), losses.detach(), torch.zeros_like(point) if grad is None else grad
+
+        logits, losses, grad = self._in_parts(x, context, one)
+        self.forward += len(x)
+        self.backward += len(x)
+        return logits, losses, grad
+
+    def _in_parts(
+        self, x: Tensor, context: dict[str, Tensor], one: Callable[[slice, dict[str, Tensor]], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """``one`` over all rows, at most ``most`` at a time, fewer after memory ran out. Raises when one is too many."""
+        done: list[tuple[Tensor, ...]] = []
+        start = 0
+        while start < len(x):
+            rows = slice(start, min(start + self.most, len(x)))
+            try:
+                done.append(one(rows, {name: tensor[rows] for name, tensor in context.items()}))
+            except Exception as error:
+                size = rows.stop - rows.start
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                self.most = size // 2
+            else:
+                start = rows.stop
+                continue
+            # Only here has the failed pass let go of its memory.
+            if x.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return done[0] if len(done) == 1 else tuple(torch.cat(parts) for parts in zip(*done, strict=True))
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, float32 products are computed in float32: no TF32, no bfloat16 passes. The settings are put back."""
+    precision = torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(precision)

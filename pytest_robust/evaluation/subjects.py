@@ -1,0 +1,78 @@
+"""The examples that an evaluation attacks, and what an attack must know about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pytest_robust import keyed
+from pytest_robust.attacks import Attack, Live
+from pytest_robust.data.examples import Examples
+from pytest_robust.models.protocol import Model
+from pytest_robust.objectives import Objective
+from pytest_robust.threats import Region, Threat
+
+_MOST_RIVALS = 100
+"""Rivals kept per example: more than any attack has targets, few enough for a thousand classes."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of an attack on one example."""
+
+    row: int
+    run: int = 0
+
+
+class Subjects:
+    """Encoded examples with their goals, scales and rivals, from which slots are made.
+
+    Attributes:
+        scale: (n,) spread of the clean logits. Losses are of logits divided by it, so that the scale of a model's logits
+            cannot change an outcome.
+    """
+
+    def __init__(
+        self, model: Model, examples: Examples, threat: Threat, objective: Objective, logits: Tensor, seed: int
+    ) -> None:
+        self.model, self.examples, self.threat, self.objective, self.seed = model, examples, threat, objective, seed
+        self.goal = objective.goal(examples.labels)
+        spread = logits.amax(1) - logits.amin(1)
+        self.scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+        self.rivals = objective.rivals(logits, self.goal, _MOST_RIVALS)
+
+    def runs(self, attack: Attack) -> int:
+        """How many runs the attack has on an example: one per start and target."""
+        return attack.n_restarts * max(1, min(attack.n_targets, self.rivals.shape[1]))
+
+    def begin(self, attack: Attack, tasks: Sequence[Task]) -> Live:
+        """Slots at the beginning of their run. The tasks' inputs must have equal shapes."""
+        rows = [task.row for task in tasks]
+        x, context, region = self.place(rows)
+        targets = max(1, min(attack.n_targets, self.rivals.shape[1]))
+        keys = [keyed.key(self.seed, self.examples.ids[t.row], attack.name, t.run) for t in tasks]
+        live = Live(
+            x=x,
+            region=region,
+            context=context,
+            goal=self._put(self.goal[rows]),
+            rival=self._put(self.rivals[rows, [t.run % targets for t in tasks]]),
+            scale=self._put(self.scale[rows]),
+            key=self._put(torch.tensor(keys)),
+            restart=self._put(torch.tensor([t.run // targets for t in tasks])),
+            step=self._put(torch.zeros(len(tasks), dtype=torch.int64)),
+        )
+        attack.begin(self.threat, live)
+        return live
+
+    def place(self, rows: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], Region]:
+        """The clean points of these examples on the device, the rest of their input, and where they may move."""
+        batch = self.model.batch(self.examples.take(rows))
+        x = batch.x.detach()
+        return x, batch.context, self.threat.region(x, batch.free)
+
+    def _put(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.model.device)

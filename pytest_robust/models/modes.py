@@ -1,0 +1,37 @@
+"""Which parts of a torch module act differently in training mode."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+_DROPS_PATHS = ("DropPath", "StochasticDepth")
+"""Stochastic depth, by the names that timm, transformers and torchvision give it."""
+
+
+def training_parts(module: nn.Module) -> tuple[str, ...]:
+    """The submodules in training mode that act differently in it, such as ``"1.drop (Dropout)"``, in the module's order.
+
+    A training flag alone is harmless; dropout that drops, normalisation by batch statistics and stochastic depth are not.
+    """
+    return tuple(
+        f"{name or 'the model itself'} ({type(part).__name__})"
+        for name, part in module.named_modules()
+        if part.training and _mode_dependent(part)
+    )
+
+
+def _mode_dependent(part: nn.Module) -> bool:
+    if isinstance(part, _DropoutNd):
+        return bool(part.p > 0)
+    if isinstance(part, _NormBase):
+        # Without running statistics both modes use those of the batch.
+        return bool(part.track_running_stats) and part.running_mean is not None
+    if isinstance(part, nn.MultiheadAttention):
+        return bool(part.dropout > 0)
+    if isinstance(part, nn.RNNBase):
+        return part.dropout > 0 and part.num_layers > 1
+    if type(part).__name__ in _DROPS_PATHS:
+        return bool(getattr(part, "drop_prob", getattr(part, "p", 0)))
+    return isinstance(part, nn.RReLU)

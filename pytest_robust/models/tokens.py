@@ -1,0 +1,119 @@
+"""Texts as rows of token ids, each cut and padded by itself, so that no row depends on its neighbours."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_robust.data.examples import Column, Inputs, Text
+from pytest_robust.errors import PreflightError
+
+_POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
+_UNLIMITED = 10**6
+"""transformers writes 10**30 for a tokenizer whose limit it does not know."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text without padding: token ids, token types where the tokenizer gives them, and which tokens are special."""
+
+    ids: list[int]
+    types: list[int] | None
+    special: list[int]
+
+
+class Tokens:
+    """A Hugging Face tokenizer that leaves the user's object alone."""
+
+    def __init__(self, tokenizer: Any, module: nn.Module) -> None:
+        # A fast tokenizer keeps the truncation of its last call; the user's keeps its own.
+        self._tokenizer = copy.deepcopy(tokenizer)
+        self.limit = _limit(tokenizer, module)
+        pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+        self._pad = Row([pad], [getattr(tokenizer, "pad_token_type_id", 0)], [1])
+
+    def rows(self, inputs: Inputs) -> tuple[list[Row], int]:
+        """One row per text, or per row of a mapping with ``input_ids``, and how many were cut to ``limit``.
+
+        Raises:
+            PreflightError: neither texts nor token ids, more than two texts, or no tokens at all.
+        """
+        rows: list[Row]
+        cut = 0
+        if isinstance(inputs, dict) and "input_ids" in inputs:
+            rows = [self._row_of_ids(inputs, i) for i in range(len(inputs["input_ids"]))]
+        elif isinstance(inputs, (dict, Tensor)) or isinstance(inputs[0], Tensor):
+            raise PreflightError(
+                "inputs: a text model was given tensors; give (text, label) pairs, or a mapping with 'input_ids' and 'label'"
+            )
+        else:
+            rows = []
+            for i, text in enumerate(inputs):
+                row = self._row_of_text(text, i, None)
+                if self.limit is not None and len(row.ids) > self.limit:
+                    row, cut = self._row_of_text(text, i, self.limit), cut + 1
+                rows.append(row)
+        for i, row in enumerate(rows):
+            if not row.ids:
+                raise PreflightError(f"inputs: example {i} has no tokens; drop empty texts from the data")
+        return rows, cut
+
+    def padded(self, rows: Sequence[Row], multiple: int) -> dict[str, Column]:
+        """Columns of (L,) int64 tensors, L a multiple of ``multiple`` where the model's limit allows it."""
+        columns: dict[str, list[Tensor]] = {"input_ids": [], "attention_mask": [], "special": []}
+        if all(row.types is not None for row in rows):
+            columns["token_type_ids"] = []
+        for row in rows:
+            length = self.padded_length(row, multiple)
+            columns["input_ids"].append(_filled(row.ids, self._pad.ids, length))
+            columns["attention_mask"].append(_filled([1] * len(row.ids), [0], length))
+            columns["special"].append(_filled(row.special, self._pad.special, length))
+            if "token_type_ids" in columns:
+                columns["token_type_ids"].append(_filled(row.types or [], self._pad.types or [0], length))
+        return dict(columns)
+
+    def padded_length(self, row: Row, multiple: int) -> int:
+        length = -(-len(row.ids) // multiple) * multiple
+        return length if self.limit is None else max(len(row.ids), min(length, self.limit))
+
+    def _row_of_text(self, text: Text, i: int, limit: int | None) -> Row:
+        parts = (text,) if isinstance(text, str) else text
+        if len(parts) > 2:
+            raise PreflightError(f"inputs: example {i} has {len(parts)} texts; give one text, or a pair of them")
+        encoded = self._tokenizer(
+            *parts, truncation=limit is not None, max_length=limit, return_special_tokens_mask=True, verbose=False
+        )
+        return Row(list(encoded["input_ids"]), _maybe_list(encoded, "token_type_ids"), list(encoded["special_tokens_mask"]))
+
+    def _row_of_ids(self, columns: Mapping[str, Column], i: int) -> Row:
+        ids = columns["input_ids"][i]
+        attended = columns["attention_mask"][i].bool() if "attention_mask" in columns else torch.ones_like(ids).bool()
+        kept = ids[attended].tolist()
+        types = columns["token_type_ids"][i][attended].tolist() if "token_type_ids" in columns else None
+        return Row(kept, types, self._tokenizer.get_special_tokens_mask(kept, already_has_special_tokens=True))
+
+
+def _limit(tokenizer: Any, module: nn.Module) -> int | None:
+    """The most tokens that the model takes, None where nothing limits them."""
+    limits = [int(tokenizer.model_max_length)]
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES:
+            # RoBERTa and its kin count positions from just after the padding index.
+            limits.append(part.num_embeddings - (0 if part.padding_idx is None else part.padding_idx + 1))
+            configured = getattr(getattr(module, "config", None), "max_position_embeddings", None)
+            limits += [configured] if isinstance(configured, int) else []
+    limit = min(limits)
+    return limit if limit < _UNLIMITED else None
+
+
+def _filled(values: list[int], filler: list[int], length: int) -> Tensor:
+    return torch.tensor(values + filler * (length - len(values)), dtype=torch.int64)
+
+
+def _maybe_list(encoded: Any, key: str) -> list[int] | None:
+    return list(encoded[key]) if key in encoded else None

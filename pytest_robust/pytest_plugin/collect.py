@@ -1,0 +1,209 @@
+"""Collection: robust tests are marked, checked and run once per budget; a named model becomes a test without a file."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_robust.budget import Budget
+from pytest_robust.pytest_plugin.fixture import Checks, Robust
+from pytest_robust.pytest_plugin.marker import Declared, declared
+from pytest_robust.pytest_plugin.options import DEFAULT_NORM
+from pytest_robust.pytest_plugin.settings import Settings
+
+if TYPE_CHECKING:
+    from _pytest._code.code import TerminalRepr, TracebackStyle
+
+    from pytest_robust.attacks import Attack
+
+FIXTURE = "robust"
+SETTINGS = pytest.StashKey[Settings]()
+CHECKS = pytest.StashKey[Checks]()
+ATTACKS = pytest.StashKey["dict[str, Callable[[], Attack]]"]()
+WORKER_USAGE_ERROR = "robust_usage_error"
+
+
+def is_robust(item: pytest.Item) -> bool:
+    """Whether the item checks robustness: it takes the fixture, or is a model named on the command line."""
+    return isinstance(item, ModelCheck) or FIXTURE in getattr(item, "fixturenames", ())
+
+
+def bind(item: pytest.Item, budget: Budget | None) -> Robust:
+    """The ``Robust`` of a test. The checks of an earlier run of the same item stay known to it."""
+    return Robust(
+        item,
+        item.config.stash[SETTINGS],
+        declared(item),
+        item.stash.setdefault(CHECKS, Checks()),
+        budget=budget,
+        registered=item.config.stash.get(ATTACKS, {}),
+    )
+
+
+def budgets(settings: Settings, marked: Declared) -> tuple[Budget, ...]:
+    """The budgets known at collection; those of a mapping of floors where nothing names any."""
+    named: tuple[Budget, ...] | None = settings.first("eps", marked.eps)
+    if named is None and isinstance(marked.min_accuracy, dict):
+        return tuple(marked.min_accuracy)
+    return named or ()
+
+
+def budget_id(settings: Settings, marked: Declared, budget: Budget) -> str:
+    """``linf-8/255``."""
+    return f"{settings.first('norm', marked.norm) or DEFAULT_NORM}-{budget}"
+
+
+def parametrise(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes the fixture once for each budget known at collection; with none known leave it as it is."""
+    if FIXTURE not in metafunc.fixturenames:
+        return
+    settings = metafunc.config.stash[SETTINGS]
+    try:
+        marked = declared(metafunc.definition)
+    except pytest.UsageError:
+        return  # an error here would be one of collection, exit code 2; ``modify`` raises it as what it is
+    known = budgets(settings, marked)
+    if known:
+        ids = [budget_id(settings, marked, budget) for budget in known]
+        metafunc.parametrize(FIXTURE, known, indirect=True, ids=ids)
+
+
+def modify(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Mark and check what was collected.
+
+    Raises:
+        pytest.UsageError: a marker, an attack's name or a named model that cannot be used. In an xdist worker, where it
+            would end in an internal error, the worker runs nothing and tells the controller.
+    """
+    config = session.config
+    try:
+        _check(config, items)
+    except pytest.UsageError as error:
+        if not hasattr(config, "workeroutput"):
+            raise
+        config.workeroutput[WORKER_USAGE_ERROR] = str(error)
+        items.clear()
+
+
+def _check(config: pytest.Config, items: list[pytest.Item]) -> None:
+    settings = config.stash[SETTINGS]
+    named = {name for names in (settings.command_line.attacks, settings.configured.attacks) for name in names or ()}
+    robust_items = 0
+    for item in items:
+        marked = declared(item)
+        if is_robust(item):
+            robust_items += 1
+            named |= {name for name in marked.attacks or () if isinstance(name, str)}
+            if item.get_closest_marker(FIXTURE) is None:
+                item.add_marker(FIXTURE)
+        elif any(mark.name == FIXTURE and (mark.args or mark.kwargs) for mark in item.own_markers):
+            raise pytest.UsageError(
+                f"{item.nodeid}: the marker robust(...) checks nothing by itself; "
+                "take the fixture robust as an argument and call robust(model, data)"
+            )
+        if isinstance(item, ModelCheck):
+            item.load()
+    if robust_items:
+        registered = _registered(config)
+        config.stash[ATTACKS] = registered
+        _check_attacks(named - registered.keys())
+
+
+def _registered(config: pytest.Config) -> dict[str, Callable[[], Attack]]:
+    attacks: dict[str, Callable[[], Attack]] = {}
+    answers: list[Mapping[str, Callable[[], Attack]]] = config.hook.pytest_robust_attacks(config=config)
+    for answer in answers:
+        for name, maker in answer.items():
+            if name in attacks:
+                raise pytest.UsageError(f"pytest_robust_attacks: two plugins call an attack {name!r}; rename one")
+            attacks[name] = maker
+    return attacks
+
+
+def _check_attacks(names: set[str]) -> None:
+    if not names:
+        return  # do not import torch
+    from pytest_robust.attacks import NAMES
+
+    unknown = sorted(names - set(NAMES))
+    if unknown:
+        raise pytest.UsageError(f"no attack is called {', '.join(map(repr, unknown))}; known: {', '.join(NAMES)}")
+
+
+class ModelCollector(pytest.Collector):
+    """Collects the model of ``--robust-model``: ``robust::NAME[linf-8/255]``."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        settings = self.config.stash[SETTINGS]
+        name = str(settings.model).rpartition(":")[2]
+        for budget in budgets(settings, Declared()) or (None,):
+            suffix = "" if budget is None else f"[{budget_id(settings, Declared(), budget)}]"
+            yield ModelCheck.from_parent(self, name=f"{name}{suffix}", budget=budget)
+
+
+class ModelCheck(pytest.Item):
+    """One check of the model named on the command line, on the data named there."""
+
+    def __init__(self, *, budget: Budget | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._budget = budget
+
+    def load(self) -> tuple[Any, Any]:
+        """The two attributes, not called yet.
+
+        Raises:
+            pytest.UsageError: one cannot be imported.
+        """
+        settings = self.config.stash[SETTINGS]
+        for folder in (str(self.config.rootpath), str(self.config.invocation_params.dir)):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        return _attribute("--robust-model", str(settings.model)), _attribute("--robust-data", str(settings.data))
+
+    def runtest(self) -> None:
+        model, data = (_made(attribute) for attribute in self.load())
+        bind(self, self._budget)(model, data)
+
+    def repr_failure(
+        self, excinfo: pytest.ExceptionInfo[BaseException], style: TracebackStyle | None = None
+    ) -> str | TerminalRepr:
+        # There is no test to show the lines of: a missed floor is its sentence.
+        return super().repr_failure(excinfo, "value" if isinstance(excinfo.value, AssertionError) else style)
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        return str(self.path), None, f"robust: {self.name}"
+
+
+def add_named_model(collector: pytest.Collector, report: pytest.CollectReport) -> None:
+    """Add the model of ``--robust-model``, if any, to what the session collected from files."""
+    if isinstance(collector, pytest.Session) and collector.config.stash[SETTINGS].model is not None and report.passed:
+        report.result.append(ModelCollector.from_parent(collector, name=FIXTURE, nodeid=FIXTURE))
+
+
+def _attribute(option: str, spec: str) -> Any:
+    module, _, path = spec.partition(":")
+    try:
+        return functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise pytest.UsageError(
+            f"{option} {spec}: {type(error).__name__}: {error}; PKG is imported as Python does, "
+            "with the current and the root directory on sys.path"
+        ) from None
+
+
+def _made(attribute: Any) -> Any:
+    """The attribute, or what it returns where it is a class, or a function that needs no argument."""
+    if inspect.isclass(attribute):
+        return attribute()
+    if inspect.isroutine(attribute) or isinstance(attribute, functools.partial):
+        parameters = inspect.signature(attribute).parameters.values()
+        optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if all(p.default is not p.empty or p.kind in optional for p in parameters):
+            return attribute()
+    return attribute

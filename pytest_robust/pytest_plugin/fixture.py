@@ -1,0 +1,259 @@
+"""The fixture ``robust``: one call evaluates one check, and fails the test when its floor is missed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_robust.budget import Budget, Number
+from pytest_robust.pytest_plugin import progress
+from pytest_robust.pytest_plugin.marker import Declared, Default, Floors, read_attacks, read_eps, read_floors
+from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE
+from pytest_robust.pytest_plugin.outcome import judge
+from pytest_robust.pytest_plugin.settings import Settings
+from pytest_robust.reports.record import Record, record
+
+if TYPE_CHECKING:
+    from pytest_robust.attacks import Attack
+    from pytest_robust.evaluation import Evaluation
+    from pytest_robust.threats import Threat
+
+NO_BUDGET = (
+    "this robust check has no budget; name one in the call, robust(model, data, eps='8/255'), "
+    "or in the marker, @pytest.mark.robust(eps='8/255'), "
+    "or for the run, pytest --robust-eps 8/255 (ini: robust_eps)"
+)
+
+
+@dataclass
+class Checks:
+    """The checks of one test so far, by id. They outlive a rerun of the test, which can so not turn a failure green."""
+
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+
+
+class Robust:
+    """What the fixture ``robust`` gives a test: call it with a model and data.
+
+    Where an argument is silent, the test's marker is asked, then the command line, then the ini file; with
+    ``--robust-force`` the command line is asked first.
+    """
+
+    def __init__(
+        self,
+        item: pytest.Item,
+        settings: Settings,
+        declared: Declared,
+        checks: Checks,
+        *,
+        budget: Budget | None = None,
+        registered: Mapping[str, Callable[[], Attack]] | None = None,
+    ) -> None:
+        """
+        Args:
+            item: the test. settings, declared: what the run and the test's markers ask for.
+            checks: the test's checks of an earlier run of it; new ones are added.
+            budget: the one that the test is parametrised with. registered: attacks that plugins have added.
+        """
+        self._item, self._settings, self._declared, self._checks = item, settings, declared, checks
+        self._budget, self._registered = budget, registered or {}
+        self._used: set[str] = set()
+
+    @property
+    def results(self) -> tuple[Evaluation, ...]:
+        """The evaluations of this test so far, in the order of their calls."""
+        return tuple(e for id, e in self._checks.evaluations.items() if id in self._used)
+
+    def __call__(
+        self,
+        model: Any,
+        data: Any,
+        threat: Threat | None = None,
+        *,
+        norm: str | None = None,
+        eps: Number | Budget | None = None,
+        bounds: Any = Default.BOUNDS,
+        min_accuracy: Number | Mapping[Number, Number] | None = None,
+        attacks: str | Sequence[str | Attack] | None = None,
+        n: int | None = None,
+        profile: str | None = None,
+        seed: int | None = None,
+        device: str | None = None,
+        name: str | None = None,
+        objective: Any = None,
+        batch_size: int | None = None,
+        classes: Sequence[str] | None = None,
+        normalize: Any = None,
+        waive: Mapping[str, str] | None = None,
+    ) -> Evaluation:
+        """Evaluate the model on the data under attack.
+
+        Args:
+            model, data, objective, batch_size, classes, normalize, waive: see ``pytest_robust.evaluate``.
+            threat: a threat in full, instead of ``norm``, ``eps`` and ``bounds``.
+            norm: linf (the default), l2, l1 or l0. eps: the budget, in the units of the input. bounds: see ``Linf``.
+            min_accuracy: the floor, or a floor for each budget. attacks, n, profile, seed, device: see the command line.
+            name: tells several checks of one test apart in reports.
+
+        Raises:
+            AssertionError: robust accuracy is below the floor, or reaches it in an evaluation that is no evidence.
+            pytest.UsageError: nothing names a budget, or two things do.
+            RobustError: the model, the data and the threat do not fit together.
+        """
+        __tracebackhide__ = True
+        from pytest_robust import evaluate
+
+        id = self._id(name)
+        if id not in self._checks.records:
+            chosen, settings = self._declared, self._settings
+            where = shared_device(settings.first("device", device) or "auto")
+            adapted, threat = self._threat(model, threat, norm, eps, bounds, where, normalize, classes)
+            named = settings.first("attacks", read_attacks(attacks), chosen.attacks)
+            watcher = progress.watch(self._item.config, self._item.name)
+            try:
+                evaluation = evaluate(
+                    adapted,
+                    data,
+                    threat,
+                    objective=objective,
+                    profile=settings.first("profile", profile, chosen.profile) or DEFAULT_PROFILE,
+                    attacks=None if named is None else [self._attack(attack) for attack in named],
+                    min_accuracy=self._floor(min_accuracy, threat.budget),
+                    n=settings.first("n", n, chosen.n),
+                    seed=settings.first("seed", seed) or 0,
+                    batch_size=batch_size,
+                    device=where,
+                    classes=classes,
+                    normalize=None if adapted is not model else normalize,
+                    waive=waive,
+                    name=name or self._item.name,
+                    progress=watcher,
+                )
+            finally:
+                watcher.close()
+            self._remember(id, evaluation)
+        judge(self._checks.records[id])
+        return self._checks.evaluations[id]
+
+    def _id(self, name: str | None) -> str:
+        """The node id; with the check's name, or a number from the second call on."""
+        base = self._item.nodeid if name is None else f"{self._item.nodeid}::{name}"
+        id, number = base, 1
+        while id in self._used:
+            number += 1
+            id = f"{base}#{number}"
+        self._used.add(id)
+        return id
+
+    def _remember(self, id: str, evaluation: Evaluation) -> None:
+        check = record(evaluation, id) | {
+            "tier": self._declared.tier or "critical",
+            "reproduce": reproduce(self._item, self._settings),
+        }
+        self._checks.evaluations[id], self._checks.records[id] = evaluation, check
+        self._item.user_properties.extend(properties(check))
+        self._item.config.hook.pytest_robust_result(config=self._item.config, item=self._item, result=evaluation)
+
+    def _attack(self, attack: str | Attack) -> str | Attack:
+        return self._registered[attack]() if isinstance(attack, str) and attack in self._registered else attack
+
+    def _floor(self, own: Number | Mapping[Number, Number] | None, budget: Budget) -> Fraction | None:
+        asked: tuple[Floors | None, ...] = (read_floors(own), self._declared.min_accuracy)
+        floors = self._settings.first("fail_under", *asked)
+        return floors.get(budget) if isinstance(floors, dict) else floors
+
+    def _threat(
+        self,
+        model: Any,
+        threat: Threat | None,
+        norm: str | None,
+        eps: Number | Budget | None,
+        bounds: Any,
+        device: str,
+        normalize: Any,
+        classes: Sequence[str] | None,
+    ) -> tuple[Any, Threat]:
+        """The model and the threat; a threat from a norm and a budget depends on the space of the adapted model."""
+        settings, typed = self._settings, self._settings.command_line
+        if threat is not None:
+            if norm is not None or eps is not None or bounds is not Default.BOUNDS:
+                raise pytest.UsageError("give robust(...) either a threat, or norm, eps and bounds; not both")
+            return model, self._forced(threat) if settings.force and (typed.eps or typed.norm) else threat
+        from pytest_robust import models, threats
+
+        budget = self._chosen_budget(eps)
+        adapted = models.adapt(model, device=device, normalize=normalize, classes=classes)
+        norm = settings.first("norm", norm, self._declared.norm)
+        if bounds is Default.BOUNDS:
+            bounds = self._declared.bounds
+        limits = {} if bounds is Default.BOUNDS else {"bounds": bounds}
+        return adapted, threats.make(norm or DEFAULT_NORM, budget, space=adapted.space, **limits)
+
+    def _chosen_budget(self, own: Number | Budget | None) -> Budget:
+        forced = self._settings.command_line.eps if self._settings.force else None
+        if own is not None and forced is None:
+            return Budget.parse(own)
+        if self._budget is not None:
+            return self._budget
+        budgets = self._settings.first("eps", read_eps(own), self._declared.eps)
+        if budgets is None:
+            raise pytest.UsageError(NO_BUDGET)
+        if len(budgets) > 1:
+            several = ", ".join(map(str, budgets))
+            raise pytest.UsageError(
+                f"several budgets ({several}) need a test that takes the fixture robust as an argument, "
+                "so that it can be run once for each"
+            )
+        return budgets[0]
+
+    def _forced(self, threat: Threat) -> Threat:
+        """The test's threat with the budget and the norm of the command line."""
+        from pytest_robust import threats
+
+        typed = self._settings.command_line
+        budget = self._chosen_budget(None) if typed.eps else threat.budget
+        if typed.norm is None or typed.norm == threat.norm:
+            return replace(threat, eps=budget)  # type: ignore[type-var]  # threats are frozen dataclasses with an eps
+        if getattr(threat, "mask", None) is not None:
+            raise pytest.UsageError("--robust-force cannot change the norm of a threat with a mask; drop --robust-norm")
+        return threats.make(typed.norm, budget, bounds=getattr(threat, "bounds", (0, 1)), space=threat.space)
+
+
+def shared_device(spec: str) -> str:
+    """With ``auto`` under xdist, the worker's share of several GPUs; else ``spec``."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if spec != "auto" or not worker.isdigit():
+        return spec
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{int(worker) % count}" if count > 1 else spec
+
+
+def reproduce(item: pytest.Item, settings: Settings) -> str:
+    """The command that runs this test again as it was run."""
+    # A check without a test file has no path to name: the options are all there is of it.
+    target = "" if settings.model is not None and item.nodeid.startswith("robust::") else f' "{item.nodeid}"'
+    return f"pytest{target} {settings.arguments}".rstrip()
+
+
+def properties(check: Record) -> list[tuple[str, str | float]]:
+    """Scalars for junit: anything else is printed as Python's repr there, or kills an xdist worker."""
+    return [
+        ("robust.check", check["id"]),
+        ("robust.model", check["model"]),
+        ("robust.norm", check["threat"]["norm"]),
+        ("robust.eps", check["threat"]["eps"]),
+        ("robust.n", check["n"]),
+        ("robust.accuracy", check["robust"]["k"] / check["n"]),
+        ("robust.clean_accuracy", check["clean"]["k"] / check["n"]),
+        ("robust.bound", check["bound"]),
+        ("robust.health", check["health"]["level"]),
+        ("robust.verdict", check["verdict"]),
+    ]

@@ -1,0 +1,135 @@
+"""The marker ``robust(...)``: what a test declares, checked when it is collected."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+import pytest
+
+from pytest_robust.budget import Budget, Number, parse_floor
+from pytest_robust.pytest_plugin.options import NORMS, PROFILES
+
+Tier = Literal["critical", "advisory"]
+Floors = Fraction | dict[Budget, Fraction]
+
+
+class Default(Enum):
+    """Stands for "not given" where None has a meaning: ``bounds=None`` is unbounded."""
+
+    BOUNDS = "default bounds"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What markers declare; None (for bounds: ``Default.BOUNDS``) where they are silent."""
+
+    norm: str | None = None
+    eps: tuple[Budget, ...] | None = None
+    min_accuracy: Floors | None = None
+    attacks: tuple[Any, ...] | None = None
+    n: int | None = None
+    bounds: Any = Default.BOUNDS
+    profile: str | None = None
+    tier: Tier | None = None
+
+    def over(self, other: Declared) -> Declared:
+        """This declaration, filled up by one farther away."""
+        # ``is``, for bounds may be tensors, which do not compare to a truth value.
+        filled = {f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is f.default}
+        return replace(self, **filled)
+
+
+def robust(
+    norm: str | None = None,
+    eps: Number | Budget | Sequence[Number | Budget] | None = None,
+    *,
+    min_accuracy: Number | Mapping[Number, Number] | None = None,
+    attacks: str | Sequence[Any] | None = None,
+    n: int | None = None,
+    bounds: Any = Default.BOUNDS,
+    profile: str | None = None,
+    tier: Tier | None = None,
+) -> Declared:
+    """The arguments of ``@pytest.mark.robust``.
+
+    Args:
+        norm: linf, l2, l1 or l0. eps: one budget or several; with several the test runs once for each.
+        min_accuracy: the floor of robust accuracy, or a floor for each budget: ``{"2/255": 0.7, "8/255": 0.4}``; a budget
+            without one is reported, not asserted.
+        attacks: names that replace the profile's attacks. n: number of examples. bounds: see ``Linf``.
+        profile: smoke, standard or release.
+        tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
+
+    Raises:
+        TypeError, ValueError: an argument that cannot be used.
+    """
+    _member("norm", norm, NORMS)
+    _member("profile", profile, PROFILES)
+    _member("tier", tier, get_args(Tier))
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+        raise ValueError(f"n must be a whole number of examples, at least 1, got {n!r}")
+    return Declared(norm, read_eps(eps), read_floors(min_accuracy), read_attacks(attacks), n, bounds, profile, tier)
+
+
+def read_eps(eps: Number | Budget | Iterable[Number | Budget] | None) -> tuple[Budget, ...] | None:
+    """One budget or several, without doubles.
+
+    Raises:
+        ValueError: not budgets, or none.
+    """
+    if eps is None:
+        return None
+    several = eps if isinstance(eps, Iterable) and not isinstance(eps, str) else (eps,)
+    budgets = tuple(dict.fromkeys(Budget.parse(e) for e in several))
+    if not budgets:
+        raise ValueError("eps is empty; name a budget such as '8/255'")
+    return budgets
+
+
+def read_floors(floors: Number | Mapping[Number, Number] | None) -> Floors | None:
+    """One floor, or one for each budget.
+
+    Raises:
+        ValueError: a budget or floor that is not a number in its range.
+    """
+    if floors is None:
+        return None
+    try:
+        if isinstance(floors, Mapping):
+            return {Budget.parse(eps): parse_floor(floor) for eps, floor in floors.items()}
+        return parse_floor(floors)
+    except ValueError as error:
+        raise ValueError(f"min_accuracy: {error}") from None
+
+
+def read_attacks(attacks: str | Iterable[Any] | None) -> tuple[Any, ...] | None:
+    """Attack names, or attacks. Raises ValueError when empty."""
+    if attacks is None:
+        return None
+    several = tuple(attacks.split(",")) if isinstance(attacks, str) else tuple(attacks)
+    if not several:
+        raise ValueError("attacks is empty; leave it out for the profile's attacks")
+    return several
+
+
+def declared(node: pytest.Item | pytest.Function) -> Declared:
+    """What the markers of a node declare together, the closest first for each argument.
+
+    Raises:
+        pytest.UsageError: a marker that cannot be used; the message names the test.
+    """
+    marks = node.iter_markers("robust")
+    try:
+        return functools.reduce(Declared.over, (robust(*mark.args, **mark.kwargs) for mark in marks), Declared())
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{node.nodeid}: marker robust(...): {error}") from None
+
+
+def _member(name: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

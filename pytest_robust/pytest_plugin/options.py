@@ -1,0 +1,87 @@
+"""The command line options and ini keys: their names, help and types. What they mean is in ``settings``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import pytest
+
+NORMS = ("linf", "l2", "l1", "l0")
+PROFILES = ("smoke", "standard", "release")
+DEFAULT_NORM, DEFAULT_PROFILE = "linf", "standard"
+
+
+class _Spec(TypedDict, total=False):
+    action: str
+    metavar: str
+    choices: Sequence[str]
+    help: str
+
+
+# Every option keeps the text that was typed: texts travel to xdist workers, and are read once, in ``Settings.read``.
+_OPTIONS: dict[str, _Spec] = {
+    "eps": {
+        "action": "append",
+        "metavar": "EPS[,EPS..]",
+        "help": "budget(s) for checks that name none, in the units of the model's input: 8/255, 0.03; with several, every "
+        "robust test that names none runs once for each",
+    },
+    "norm": {"choices": NORMS, "help": "norm for checks that name none (default: linf)"},
+    "profile": {
+        "choices": PROFILES,
+        "help": "how much attack on how much data: smoke = seconds, no evidence; standard = full strength, stops when the "
+        "verdict is certain; release = full strength on every example (default: standard)",
+    },
+    "attack": {
+        "action": "append",
+        "metavar": "NAME[,NAME..]",
+        "help": "replace the profile's attacks, for example apgd-ce,apgd-dlr",
+    },
+    "n": {
+        "metavar": "N",
+        "help": "number of examples: a subset with the classes in proportion, chosen by content (default: the profile's)",
+    },
+    "seed": {"metavar": "N", "help": "base seed of the attacks and of the subset (default: 0)"},
+    "device": {
+        "metavar": "SPEC",
+        "help": "auto, cpu, cuda, cuda:1 or mps; with auto, xdist workers share the GPUs out (default: the environment "
+        "variable PYTEST_ROBUST_DEVICE, else auto)",
+    },
+    "fail-under": {
+        "metavar": "ACC",
+        "help": "lowest robust accuracy allowed, for checks without a floor: 0.4 or 40%% (default: none, report only)",
+    },
+    "force": {"action": "store_true", "help": "the options of this command line win over markers and call arguments"},
+    "report": {
+        "action": "append",
+        "metavar": "PATH",
+        "help": "write a report, .json or .md by its suffix; may be repeated",
+    },
+    "model": {
+        "metavar": "PKG:ATTR",
+        "help": "check this model with no test file: an object, or a function or class to be called without arguments; "
+        "needs --robust-data; adds to the tests collected, -m robust runs it without the others",
+    },
+    "data": {
+        "metavar": "PKG:ATTR",
+        "help": "the data for --robust-model: an object such as (inputs, labels), or a function",
+    },
+}
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options, group "adversarial robustness", and the ini keys.
+
+    The ini keys are flat and typed: ``[tool.pytest]`` checks the type, ``[tool.pytest.ini_options]`` reads text.
+    """
+    group = parser.getgroup("robust", "adversarial robustness (pytest-robust)")
+    for name, spec in _OPTIONS.items():
+        group.addoption(f"--robust-{name}", dest=f"robust_{name.replace('-', '_')}", **spec)
+    parser.addini("robust_eps", 'as --robust-eps, a list: ["4/255", "8/255"]', type="args", default=None)
+    parser.addini("robust_norm", "as --robust-norm", type="string", default=None)
+    parser.addini("robust_profile", "as --robust-profile", type="string", default=None)
+    parser.addini("robust_attacks", "as --robust-attack, a list of names", type="args", default=None)
+    parser.addini("robust_n", "as --robust-n, an integer", type="int", default=None)
+    parser.addini("robust_seed", "as --robust-seed, an integer", type="int", default=None)
+    parser.addini("robust_fail_under", "as --robust-fail-under, a float in [0, 1]", type="float", default=None)

@@ -1,0 +1,51 @@
+"""What a verdict does to a test: fail it with one sentence, warn, or nothing."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from pytest_robust.reports import words
+from pytest_robust.reports.record import Record
+
+
+class RobustWarning(pytest.PytestWarning):
+    """A check passed or was only advisory, and there is something to know about it."""
+
+    __module__ = "pytest_robust"
+
+
+def judge(check: Record) -> None:
+    """Fail the test when the floor is missed or a floor is met without evidence; warn where that is enough.
+
+    An advisory check only warns. A check without a floor is judged by its test, then by ``unbelievable``.
+
+    Raises:
+        AssertionError: with the whole verdict as its first line.
+    """
+    __tracebackhide__ = True
+    sentence = None
+    if words.misses_floor(check):
+        sentence = words.missed_floor(check)
+    elif check["floor"] is not None and check["health"]["level"] == "invalid":
+        sentence = words.not_evidence(check)
+    if sentence is not None and check["tier"] == "critical":
+        raise AssertionError(sentence)
+    if sentence is not None:
+        warnings.warn(RobustWarning(f"{check['id']}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=4)
+    elif check["health"]["level"] == "suspicious":
+        worst = next(c for c in check["health"]["checks"] if c["level"] == "suspicious" and not c["waived"])
+        told = f"{check['id']}: robust accuracy {words.bounded(check)} is suspicious: {worst['name']}: {worst['detail']}"
+        warnings.warn(RobustWarning(told), stacklevel=4)
+
+
+def unbelievable(checks: list[Record]) -> str | None:
+    """The sentence for a test that passed although one of its checks is no evidence; None when all can be believed.
+
+    A missed floor needs no trust: an attack that is broken itself can only find fewer adversarial examples.
+    """
+    for check in checks:
+        if check["health"]["level"] == "invalid" and check["tier"] == "critical" and not words.misses_floor(check):
+            return words.not_evidence(check)
+    return None

@@ -1,0 +1,143 @@
+"""The plugin: options, marker, fixture and hooks, wired to what does the work. PYTEST_DONT_REWRITE
+
+Loading it, and collecting a project without robust tests, imports the standard library and pytest only: what needs torch
+is imported when a check runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_robust.budget import Budget
+from pytest_robust.errors import RobustError
+from pytest_robust.pytest_plugin import collect, hookspecs
+from pytest_robust.pytest_plugin.collect import CHECKS, SETTINGS, is_robust
+from pytest_robust.pytest_plugin.compare import explain
+from pytest_robust.pytest_plugin.fixture import Checks, Robust
+from pytest_robust.pytest_plugin.marker import declared
+from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
+from pytest_robust.pytest_plugin.outcome import unbelievable
+from pytest_robust.pytest_plugin.session import RECORDS, ROBUST, Ledger
+from pytest_robust.pytest_plugin.settings import Settings
+
+_MARKER = (
+    "robust(norm, eps, *, min_accuracy, attacks, n, bounds, profile, tier='critical'): what the check of the fixture robust "
+    "must show; tests that take the fixture are marked by themselves"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    settings = config.stash[SETTINGS] = Settings.read(config)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Ledger(config, settings), "pytest-robust-ledger")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    collect.parametrise(metafunc)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    collect.add_named_model(collector, report)
+    return report
+
+
+# First, so that ``-m robust`` sees the marks.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    collect.modify(session, items)
+
+
+@pytest.fixture
+def robust(request: pytest.FixtureRequest) -> Robust:
+    """Check a model's adversarial robustness: ``robust(model, data, eps="8/255", min_accuracy=0.4)``."""
+    budget: Budget | None = getattr(request, "param", None)
+    return collect.bind(request.node, budget)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    yield
+    checks = list(_checks(item).records.values())
+    if not checks and _expects_a_check(item):
+        pytest.fail("the marker sets min_accuracy, but the test never called robust(model, data)", pytrace=False)
+    sentence = unbelievable(checks)
+    if sentence is not None:
+        pytest.fail(sentence, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not is_robust(item):
+        return report
+    records = list(_checks(item).records.values())
+    # ``setattr``: reports carry any attribute that is plain JSON to the controller, but declare none of ours.
+    setattr(report, ROBUST, True)
+    setattr(report, RECORDS, json.dumps(records))
+    if report.failed:
+        if call.excinfo is not None and isinstance(call.excinfo.value, (RobustError, pytest.UsageError)):
+            # The message says it all; the frames between the test and the model are ours.
+            report.longrepr = call.excinfo.getrepr(style="value", chain=False)
+        report.sections += _sections(item.nodeid, records)
+    return report
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    return explain(op, left, right)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    settings = config.stash[SETTINGS]
+    return None if settings.silent else _header(settings)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    settings = config.stash[SETTINGS]
+    shown = not settings.silent or config.get_verbosity() < 0
+    return None if shown or not any(map(is_robust, items)) else _header(settings)
+
+
+def _header(settings: Settings) -> str:
+    eps: tuple[Budget, ...] | None = settings.first("eps")
+    norm, profile = settings.first("norm") or DEFAULT_NORM, settings.first("profile") or DEFAULT_PROFILE
+    budgets = f"{norm} {', '.join(map(str, eps))}" if eps else "budgets from the tests"
+    n: int | None = settings.first("n")
+    parts = [budgets, f"profile {profile}", *([f"n={n}"] if n else []), f"seed {settings.first('seed') or 0}"]
+    return f"robust: {', '.join(parts)}"
+
+
+def _checks(item: pytest.Item) -> Checks:
+    return item.stash.get(CHECKS, Checks())
+
+
+def _expects_a_check(item: pytest.Item) -> bool:
+    return is_robust(item) and declared(item).min_accuracy is not None
+
+
+def _sections(nodeid: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The details of the checks that failed; of all of them where the test failed for another reason."""
+    if not records:
+        return []
+    from pytest_robust.reports import terminal
+    from pytest_robust.reports.run import ItemResult, judged
+
+    checks = judged(ItemResult(nodeid, "failed", records))
+    shown = [check for check in checks if check["verdict"] == "fail"] or checks
+    return [("robust", terminal.section(check)) for check in shown]

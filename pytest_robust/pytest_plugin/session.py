@@ -1,0 +1,140 @@
+"""The session: gathers the results of every test, from this process or from xdist workers, and closes the run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_robust
+from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
+from pytest_robust.pytest_plugin.progress import LAST
+from pytest_robust.pytest_plugin.settings import Settings
+from pytest_robust.reports.run import ItemResult, Run, gate_line, run
+
+RECORDS, ROBUST = "robust_records", "robust_item"
+"""Attributes of a test report: the test's records so far as one JSON text; whether the test is a robust one.
+
+Text, because a value that xdist cannot send kills the worker and loses the test.
+"""
+
+
+class Ledger:
+    """What arrived. One per session, in the process that reports: not in an xdist worker."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config, self._settings = config, settings
+        self._order: dict[str, None] = {}
+        self._results: dict[str, ItemResult] = {}
+        self._reported: set[str] = set()
+        self._usage_error: str | None = None
+        self._problems: list[str] = []
+        self._run: Run | None = None
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._order.update(dict.fromkeys(item.nodeid for item in session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        self._order.update(dict.fromkeys(ids))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        output = getattr(node, "workeroutput", None) or {}
+        self._usage_error = output.get(WORKER_USAGE_ERROR, self._usage_error)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.outcome not in ("passed", "failed", "skipped"):
+            return  # "rerun": another report follows
+        if report.when != "setup" or not report.passed:
+            self._reported.add(report.nodeid)
+        if not getattr(report, ROBUST, False):
+            if report.failed and report.nodeid in self._results:  # xdist reports a crash with none of our attributes
+                self._results[report.nodeid].outcome = "failed"
+                self._results[report.nodeid].message = first_line(report)
+            return
+        result = self._results.setdefault(report.nodeid, ItemResult(report.nodeid))
+        known = {check["id"] for check in result.records}
+        result.records += [check for check in json.loads(getattr(report, RECORDS)) if check["id"] not in known]
+        if report.failed:
+            result.outcome, result.message = "failed", result.message or first_line(report)
+        elif report.skipped and result.outcome != "failed":
+            result.outcome = "xfailed" if hasattr(report, "wasxfail") else "skipped"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        # As pytest-cov does: in ``pytest_sessionfinish`` the exit status is settled, in the summary an exception is a
+        # traceback after the table.
+        finished = False
+        try:
+            result = yield
+            finished = not (session.shouldstop or session.shouldfail)
+            return result
+        finally:
+            if not session.config.option.collectonly:
+                self._close(session, finished)
+            if self._usage_error is not None:
+                raise pytest.UsageError(self._usage_error)
+
+    def _close(self, session: pytest.Session, finished: bool) -> None:
+        """Gather the run and write its reports; what goes wrong fails the session."""
+        missing = [nodeid for nodeid in self._order if nodeid not in self._reported] if finished else []
+        if missing:
+            self._problems.append(
+                f"ERROR: {len(missing)} of {len(self._order)} collected tests never reported a result, {missing[0]} first: "
+                "a worker died or lost them; their verdict is unknown, so the session fails"
+            )
+        position = {nodeid: i for i, nodeid in enumerate(self._order)}
+        results = sorted(self._results.values(), key=lambda result: position.get(result.nodeid, len(position)))
+        self._run = run(results, missing=missing, complete=finished, version=pytest_robust.__version__)
+        for path in self._settings.reports:
+            self._attempt(f"ERROR: --robust-report {path}", path, append=False)
+        if self._problems:
+            session.testsfailed += 1
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary and self._shows:
+            # Nobody asked for this one in this run: a failure is said, but fails nothing.
+            self._attempt(f"warning: GITHUB_STEP_SUMMARY {summary}", Path(summary), append=True)
+
+    def _attempt(self, what: str, path: Path, *, append: bool) -> None:
+        from pytest_robust.reports import files
+
+        assert self._run is not None
+        try:
+            (files.append_markdown if append else files.write)(self._run, path)
+        except OSError as error:
+            self._problems.append(f"{what}: cannot be written: {error.strerror or error}")
+
+    @property
+    def _shows(self) -> bool:
+        """Whether there is anything to show; a run without robust tests is silent."""
+        known = self._run
+        return known is not None and bool(known["checks"] or known["errors"] or known["missing"] or known["gate"]["skipped"])
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        write = terminalreporter.write_line
+        if self._run is not None and self._shows and self._config.get_verbosity() >= 0:
+            from pytest_robust.reports import terminal
+
+            terminalreporter.section("robustness")
+            for line, good in terminal.table(self._run):
+                write(line, green=good is True, red=good is False)
+        for problem in self._problems:
+            write(problem, red=True)
+        interrupted = self._config.stash.get(LAST, None)
+        if interrupted is not None:
+            write(f"interrupted: {interrupted}")
+        if self._run is not None and self._shows:
+            verdict = self._run["gate"]["verdict"]
+            write(gate_line(self._run), bold=True, red=verdict == "fail", green=verdict == "pass")
+
+
+def first_line(report: pytest.TestReport) -> str:
+    """The first line of what went wrong."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = str(report.longrepr) if crash is None else crash.message
+    return text.strip().splitlines()[0] if text.strip() else "failed"

@@ -1,0 +1,208 @@
+"""What a run was asked for: command line, ini file and environment, read once and checked before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from pytest_robust.budget import Budget, parse_floor
+from pytest_robust.pytest_plugin.options import NORMS, PROFILES
+
+T = TypeVar("T")
+REPORT_SUFFIXES = (".json", ".md")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one source (the command line; the ini file and environment) says about checks; None where it is silent."""
+
+    eps: tuple[Budget, ...] | None = None
+    norm: str | None = None
+    profile: str | None = None
+    attacks: tuple[str, ...] | None = None
+    n: int | None = None
+    seed: int | None = None
+    fail_under: Fraction | None = None
+    device: str | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Nothing is said about what is checked; where it runs does not count."""
+        return all(getattr(self, f.name) is None for f in fields(self) if f.name != "device")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run.
+
+    Attributes:
+        command_line: the options. configured: the ini file; for the device, which is a property of the machine, the
+            environment. force: the command line wins over markers and call arguments.
+        reports: absolute paths. model, data: ``PKG:ATTR`` of a check without a file.
+        arguments: the robust options of this command line that change an outcome, as one would type them again.
+    """
+
+    command_line: Choices
+    configured: Choices
+    force: bool
+    reports: tuple[Path, ...]
+    model: str | None
+    data: str | None
+    arguments: str
+
+    @classmethod
+    def read(cls, config: pytest.Config) -> Settings:
+        """Read every option and ini key.
+
+        Raises:
+            pytest.UsageError: a value that cannot be used; the message names the option or key.
+        """
+        option = config.getoption
+        model, data = option("robust_model"), option("robust_data")
+        for name, value, other in (("model", model, "data"), ("data", data, "model")):
+            if value is not None and ":" not in value.strip(":"):
+                raise pytest.UsageError(f"--robust-{name} {value!r}: write PKG:ATTR, for example mypackage.nets:{name}")
+            if value is not None and option(f"robust_{other}") is None:
+                raise pytest.UsageError(f"--robust-{name} needs --robust-{other} as well")
+        return cls(
+            command_line=_command_line(config),
+            configured=_configured(config),
+            force=option("robust_force"),
+            reports=tuple(_report(config, path) for path in dict.fromkeys(option("robust_report") or ())),
+            model=model,
+            data=data,
+            arguments=_arguments(config),
+        )
+
+    def first(self, name: str, *own: T | None) -> T | None:
+        """The first answer by precedence: ``own`` (call, marker), command line, ini; None where all are silent."""
+        typed, configured = getattr(self.command_line, name), getattr(self.configured, name)
+        order = (typed, *own, configured) if self.force else (*own, typed, configured)
+        return next((answer for answer in order if answer is not None), None)
+
+    @property
+    def silent(self) -> bool:
+        """Nothing was asked for: neither an option nor an ini key."""
+        return self.command_line.silent and self.configured.silent and self.model is None and not self.reports
+
+
+def _command_line(config: pytest.Config) -> Choices:
+    def read(option: str, parse: Callable[[str], T]) -> T | None:
+        dest = f"robust_{option.replace('-', '_')}"
+        return _parsed(f"--robust-{option}", config.getoption(dest), parse)
+
+    def read_all(option: str, parse: Callable[[str], T]) -> tuple[T, ...] | None:
+        return _parsed_all(f"--robust-{option}", config.getoption(f"robust_{option}"), parse)
+
+    return Choices(
+        eps=read_all("eps", Budget.parse),
+        norm=config.getoption("robust_norm"),
+        profile=config.getoption("robust_profile"),
+        attacks=read_all("attack", str),
+        n=read("n", _count),
+        seed=read("seed", _seed),
+        fail_under=read("fail-under", parse_floor),
+        device=read("device", str),
+    )
+
+
+def _configured(config: pytest.Config) -> Choices:
+    def read(key: str, parse: Callable[[str], T]) -> T | None:
+        return _parsed(f"ini option {key}", _getini(config, key), lambda value: parse(str(value)))
+
+    def read_all(key: str, parse: Callable[[str], T]) -> tuple[T, ...] | None:
+        return _parsed_all(f"ini option {key}", _getini(config, key), parse)
+
+    return Choices(
+        eps=read_all("robust_eps", Budget.parse),
+        norm=read("robust_norm", lambda text: _one_of(NORMS, text)),
+        profile=read("robust_profile", lambda text: _one_of(PROFILES, text)),
+        attacks=read_all("robust_attacks", str),
+        n=read("robust_n", _count),
+        seed=read("robust_seed", _seed),
+        fail_under=read("robust_fail_under", parse_floor),
+        device=os.environ.get("PYTEST_ROBUST_DEVICE") or None,
+    )
+
+
+def _getini(config: pytest.Config, key: str) -> object:
+    # At the first read of a key of the wrong type pytest 8.4 raises TypeError or ValueError, pytest 9 UsageError.
+    try:
+        return config.getini(key)
+    except (TypeError, ValueError, pytest.UsageError) as error:
+        raise pytest.UsageError(f"ini option {key}: {error}") from None
+
+
+def _parsed(where: str, value: object, parse: Callable[[str], T]) -> T | None:
+    if value is None or value == "":
+        return None
+    try:
+        return parse(value)  # type: ignore[arg-type]  # options hold text, ini keys are made text by their caller
+    except ValueError as error:
+        raise pytest.UsageError(f"{where}: {error}") from None
+
+
+def _parsed_all(where: str, values: object, parse: Callable[[str], T]) -> tuple[T, ...] | None:
+    if not values:
+        return None
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        values = [str(values)]
+    words = [word.strip() for value in values for word in str(value).split(",")]
+    if "" in words:
+        raise pytest.UsageError(f"{where}: an empty item in {','.join(words)!r}")
+    parsed = (_parsed(where, word, parse) for word in words)
+    # Equal budgets, however typed, are one: two items of one id would be an error.
+    return tuple(dict.fromkeys(item for item in parsed if item is not None))
+
+
+def _count(text: str) -> int:
+    number = _integer(text)
+    if number < 1:
+        raise ValueError(f"the number of examples must be at least 1, got {text!r}")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = _integer(text)
+    if number < 0:
+        raise ValueError(f"a seed must not be negative, got {text!r}")
+    return number
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an integer") from None
+
+
+def _one_of(names: tuple[str, ...], text: str) -> str:
+    if text not in names:
+        raise ValueError(f"{text!r} is not one of {', '.join(names)}")
+    return text
+
+
+def _report(config: pytest.Config, text: str) -> Path:
+    path = config.invocation_params.dir / text
+    if path.suffix not in REPORT_SUFFIXES:
+        raise pytest.UsageError(f"--robust-report {text!r}: the suffix says the format, use {' or '.join(REPORT_SUFFIXES)}")
+    if path.is_dir():
+        raise pytest.UsageError(f"--robust-report {text!r} is a directory; name a file in it")
+    return path
+
+
+def _arguments(config: pytest.Config) -> str:
+    words: list[str] = []
+    for name in ("model", "data", "eps", "norm", "profile", "attack", "n", "seed", "fail-under"):
+        value = config.getoption(f"robust_{name.replace('-', '_')}")
+        if value is not None:
+            words += [f"--robust-{name}", ",".join(value) if isinstance(value, list) else str(value)]
+    if config.getoption("robust_force"):
+        words.append("--robust-force")
+    return " ".join(words)

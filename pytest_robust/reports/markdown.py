@@ -1,0 +1,51 @@
+"""The report for people on a web page: a pull request, the summary of a GitHub job."""
+
+from __future__ import annotations
+
+from tabulate import tabulate
+
+from pytest_robust.reports import terminal, words
+from pytest_robust.reports.record import Record
+from pytest_robust.reports.run import Run, gate_line
+
+
+def render(run: Run) -> str:
+    """A heading, the gate, one row per check, and the details of each that failed, folded."""
+    parts = ["## Adversarial robustness", f"**{_escaped(gate_line(run))}**"]
+    rows = [_row(check) for check in run["checks"]]
+    rows += [(_escaped(e["id"]), "", "", "", "", "", "", "", f"ERROR: {_escaped(e['message'])}") for e in run["errors"]]
+    rows += [(_escaped(nodeid), "", "", "", "", "", "", "", "MISSING: no result arrived") for nodeid in run["missing"]]
+    if rows:
+        header = ("check", "model", "threat", "clean", "robust", "95% CI", "floor", "health", "verdict")
+        parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+    parts += [_details(check) for check in run["checks"] if check["verdict"] == "fail"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(check: Record) -> tuple[str, ...]:
+    texts = (
+        check["id"],
+        check["model"],
+        words.threat(check),
+        words.percent(check["clean"]["k"], check["n"]),
+        words.bounded(check),
+        words.interval(check),
+        words.floor(check),
+        check["health"]["level"],
+        words.verdict(check),
+    )
+    return tuple(_escaped(text) for text in texts)
+
+
+def _details(check: Record) -> str:
+    summary = _escaped(check["id"]).replace("\\", "")
+    text = terminal.section(check).replace("```", "'''")
+    return f"<details><summary>{summary}</summary>\n\n```\n{text}\n```\n\n</details>"
+
+
+def _escaped(text: str) -> str:
+    """Text that stays in its cell: tabulate does not escape."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    for mark in "\\`*_[]|":
+        text = text.replace(mark, "\\" + mark)
+    return text

@@ -1,0 +1,81 @@
+"""One evaluation as plain JSON values: what reports are made of, and what an xdist worker sends to its controller."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_robust.evaluation import Evaluation, Rate
+    from pytest_robust.evaluation.result import Cost
+
+Record = dict[str, Any]
+
+
+def record(evaluation: Evaluation, id: str) -> Record:
+    """The record of an evaluation; ``json.dumps`` takes it, and nothing in it but ``seconds`` varies between equal runs.
+
+    ``needed`` is the smallest number of robust examples that meets the floor; accuracies are counts, with the exact 95 %
+    interval as fractions; the lists under ``examples`` are in data order.
+    """
+    e = evaluation
+    threat = {
+        "norm": e.threat.norm,
+        "eps": e.threat.eps,
+        "value": e.threat.value,
+        "space": e.threat.space,
+        "bounds": e.threat.bounds,
+    }
+    return {
+        "id": id,
+        "name": e.name,
+        "model": e.model,
+        "threat": threat,
+        "objective": e.objective,
+        "profile": e.profile,
+        "attacks": list(e.attacks),
+        "seed": e.seed,
+        "device": e.device,
+        "n": len(e),
+        "decided": e.decided,
+        "bound": e.bound,
+        "clean": _rate(e.clean_accuracy),
+        "robust": _rate(e.accuracy),
+        "floor": None if e.floor is None else float(e.floor),
+        "needed": None if e.floor is None else math.ceil(e.floor * len(e)),
+        "verdict": e.verdict,
+        "health": {
+            "level": e.health.level,
+            "checks": [{"name": c.name, "level": c.level, "detail": c.detail, "waived": c.waived} for c in e.health.checks],
+        },
+        "broken_by": e.broken_counts(),
+        "classes": _classes(e),
+        "stages": [
+            {"attack": s.attack, "attacked": s.attacked, "broken": s.broken, "cost": _cost(s.cost)} for s in e.stages
+        ],
+        "cost": _cost(e.cost),
+        "notes": list(e.notes),
+        "examples": {
+            "ids": list(e.ids),
+            "labels": e.labels.tolist(),
+            "correct": [int(right) for right in e.correct],
+            "robust": [int(right) for right in e.robust],
+            "broken_by": list(e.broken_by),
+            "predicted": e.predicted.tolist(),
+        },
+    }
+
+
+def _rate(rate: Rate) -> Record:
+    low, high = rate.interval()
+    return {"k": rate.k, "n": rate.n, "low": low, "high": high}
+
+
+def _cost(cost: Cost) -> Record:
+    return {"forward": cost.forward, "backward": cost.backward, "seconds": cost.seconds}
+
+
+def _classes(e: Evaluation) -> list[Record]:
+    """Robust examples per class that occurs, by label."""
+    rates = ((label, e.accuracy_of(label)) for label in sorted(set(e.labels.tolist())))
+    return [{"label": label, "name": e.class_name(label), "k": rate.k, "n": rate.n} for label, rate in rates]

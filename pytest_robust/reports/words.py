@@ -1,0 +1,82 @@
+"""How numbers and verdicts of a record read, the same in every report."""
+
+from __future__ import annotations
+
+from pytest_robust.reports.record import Record
+
+
+def percent(k: int, n: int) -> str:
+    return f"{100 * k / n:.1f}%"
+
+
+def bounded(check: Record) -> str:
+    """Robust accuracy, with ``<=`` or ``>=`` where the verdict was certain before every example was decided."""
+    sign = {"exact": "", "upper": "<= ", "lower": ">= "}[check["bound"]]
+    return sign + percent(check["robust"]["k"], check["n"])
+
+
+def interval(check: Record, which: str = "robust") -> str:
+    """The 95 % interval in percent; a bound is no estimate and has none: how many examples it was decided on."""
+    if which == "robust" and check["bound"] != "exact":
+        return f"decided on {check['decided']} of {check['n']}"
+    rate = check[which]
+    return f"{100 * rate['low']:.1f} - {100 * rate['high']:.1f}"
+
+
+def threat(check: Record) -> str:
+    """``linf 8/255``."""
+    return f"{check['threat']['norm']} {check['threat']['eps']}"
+
+
+def misses_floor(check: Record) -> bool:
+    return check["needed"] is not None and check["robust"]["k"] < check["needed"]
+
+
+def floor(check: Record) -> str:
+    return "-" if check["floor"] is None else f"{100 * check['floor']:.1f}%"
+
+
+def conditions(check: Record) -> str:
+    """``(linf 8/255, n=1000, 95% CI 28.3-34.2)``, or how many examples were decided."""
+    if check["bound"] != "exact":
+        return f"({threat(check)}, decided on {check['decided']} of {check['n']})"
+    low, high = (100 * check["robust"][side] for side in ("low", "high"))
+    return f"({threat(check)}, n={check['n']}, 95% CI {low:.1f}-{high:.1f})"
+
+
+def missed_floor(check: Record) -> str:
+    """The sentence of a missed floor.
+
+    It has the form of a failed assert, for pytest then prints it without the name of the exception. An early decision
+    knows a bound only, and says so.
+    """
+    accuracy, wanted = percent(check["robust"]["k"], check["n"]), f"{100 * check['floor']:.1f}%"
+    if accuracy == wanted:  # rounding hides the gap: counts do not
+        accuracy, wanted = f"{check['robust']['k']} of {check['n']}", f"{check['needed']}"
+    if check["bound"] == "exact":
+        return f"assert robust accuracy {accuracy} >= {wanted} {conditions(check)}"
+    return f"assert robust accuracy <= {accuracy}, wanted >= {wanted} {conditions(check)}"
+
+
+def not_evidence(check: Record) -> str:
+    """The sentence of an evaluation that cannot be believed."""
+    worst = next(c for c in check["health"]["checks"] if c["level"] == "invalid" and not c["waived"])
+    return f"not evidence: {worst['name']}: {worst['detail']} (robust accuracy {bounded(check)}, {threat(check)})"
+
+
+def verdict(check: Record) -> str:
+    """The verdict in words, as tables show it."""
+    words = "pass"
+    if misses_floor(check):
+        words = "FAIL floor"
+    elif check["health"]["level"] == "invalid":
+        words = "FAIL not evidence"
+    elif check["verdict"] == "fail":
+        words = "FAIL assertion"
+    elif check["verdict"] == "report":
+        words = "report only"
+    if words.startswith("FAIL"):
+        if check["tier"] == "advisory" and check["outcome"] != "failed":
+            return f"advisory: {words}"
+        return words + {"xfailed": " (xfail)", "passed": " (caught by the test)"}.get(check["outcome"], "")
+    return words if check["profile"] != "smoke" else f"{words} (smoke: no evidence)"

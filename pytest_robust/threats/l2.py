@@ -1,0 +1,73 @@
+"""L2: the Euclidean length of the perturbation is at most eps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pytest_robust.threats.ball import Ball
+from pytest_robust.threats.region import Region
+
+_NEWTON_STEPS = 24
+"""The set of features at their bound grows with every step; ten are enough in practice, and all are feasible."""
+
+
+class L2Geometry:
+    """Projection and maximiser have one form, clamp(t * direction): only the scale t has to be found."""
+
+    name = "l2"
+
+    def start(self, region: Region, u: Tensor, v: Tensor) -> Tensor:
+        gauss = (-2 * torch.log1p(-u)).sqrt() * (2 * math.pi * v).cos()  # Box and Muller, 1958
+        return self.project(region.origin + unit(gauss) * region.radius, region)
+
+    def step(self, x: Tensor, grad: Tensor, size: Tensor, region: Region) -> Tensor:
+        return self.project(x + unit(grad) * size, region)
+
+    def project(self, x: Tensor, region: Region) -> Tensor:
+        delta = x.clamp(region.lower, region.upper) - region.origin
+        # The clamp first is exact: where the clamped point is in the ball, it is the projection; where not, scaling
+        # the unclamped delta by t < 1 is what the optimality conditions ask for.
+        inside: Tensor = torch.linalg.vector_norm(delta, dim=1, keepdim=True) <= region.radius
+        return torch.where(inside, region.origin + delta, _scaled(x - region.origin, region, most=1.0))
+
+    def maximise(self, grad: Tensor, region: Region) -> Tensor:
+        return _scaled(unit(grad), region, most=math.inf)
+
+    def distance(self, delta: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(delta, dim=1)
+
+
+def _scaled(direction: Tensor, region: Region, most: float) -> Tensor:
+    """origin + clamp(t * direction) with the largest t <= ``most`` that keeps the norm within the radius.
+
+    With A the features that reach their bound at t, the norm is the radius at t = sqrt((radius^2 - sum_A room^2) /
+    sum_notA direction^2). Iterated from A empty, t and A only grow and every iterate is feasible.
+    """
+    room = region.room(direction)
+    size = direction.abs()
+    t = region.radius / torch.linalg.vector_norm(size, dim=1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+    for _ in range(_NEWTON_STEPS):
+        bound = size * t >= room
+        left = (region.radius.square() - torch.where(bound, room, 0.0).square().sum(1, keepdim=True)).clamp_min(0)
+        free = torch.where(bound, 0.0, size).square().sum(1, keepdim=True)
+        t = torch.where(free > 0, torch.maximum(t, (left / free.clamp_min(torch.finfo(size.dtype).tiny)).sqrt()), t)
+    t = t.clamp_max(most)
+    return (region.origin + direction * t).clamp(region.lower, region.upper)
+
+
+def unit(grad: Tensor) -> Tensor:
+    """Rows of Euclidean length 1, whatever the scale of the gradient; a zero row stays zero."""
+    largest = grad.abs().amax(1, keepdim=True)
+    scaled = grad / torch.where(largest > 0, largest, 1.0)  # so that no square underflows or overflows
+    length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    safe: Tensor = torch.where(length > 0, length, 1.0)
+    return scaled / safe
+
+
+class L2(Ball):
+    """The Euclidean length of the perturbation is at most ``eps``. See ``Ball`` for the arguments."""
+
+    geometry = L2Geometry()

@@ -1,0 +1,36 @@
+"""What the engine asks of a threat."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from pytest_robust.budget import Budget
+from pytest_robust.threats.region import Region
+from pytest_robust.threats.summary import ThreatSummary
+
+
+class Threat(Protocol):
+    """A set of allowed perturbations that can start, step, project, and judge membership.
+
+    Points are (B, ...) tensors in the model's space; what each example may do is in its ``Region``.
+    """
+
+    @property
+    def norm(self) -> str: ...
+    @property
+    def space(self) -> str:
+        """The space of the points, ``"input"`` or ``"embedding"``: that of the models this threat is for."""
+        ...
+
+    @property
+    def budget(self) -> Budget: ...
+    def summary(self) -> ThreatSummary: ...
+    def region(self, origin: Tensor, free: Tensor | None = None) -> Region: ...
+    def start(self, region: Region, keys: Tensor) -> Tensor: ...
+    def step(self, x: Tensor, grad: Tensor, size: Tensor, region: Region) -> Tensor: ...
+    def project(self, x: Tensor, region: Region) -> Tensor: ...
+    def maximise(self, grad: Tensor, region: Region) -> Tensor: ...
+    def seal(self, x: Tensor, region: Region) -> Tensor: ...
+    def contains(self, x: Tensor, region: Region) -> Tensor: ...

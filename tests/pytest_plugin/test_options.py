@@ -1,0 +1,195 @@
+"""Options and ini keys that say what to check, their precedence, and that a typo stops the session at once."""
+
+from __future__ import annotations
+
+import fake_engine
+import pytest
+from conftest import Run
+
+SILENT = "def test_a(robust): robust(Fake(), 0)\n"
+NAMED = "@pytest.mark.robust('l2', 0.5, min_accuracy=0.2, n=50)\ndef test_a(robust): robust(Fake(), 0)\n"
+
+
+def summaries() -> list[str]:
+    return [str(call.threat.summary()) for call in fake_engine.CALLS]
+
+
+def test_eps_parametrises_checks_that_name_none(run: Run):
+    result = run(SILENT, "--robust-eps", "2/255,8/255", "--robust-eps=0.5", "-v")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines([f"test_it.py::test_a[[]linf-{eps}] PASSED*" for eps in ("2/255", "8/255", "0.5")])
+    assert summaries() == ["linf 2/255", "linf 8/255", "linf 0.5"]
+
+
+def test_equal_budgets_run_once(run: Run):
+    run(SILENT, "--robust-eps", "1/2,0.5").assert_outcomes(passed=1)
+
+
+def test_checks_that_name_a_budget_keep_it(run: Run):
+    run(NAMED, "--robust-eps", "2/255,8/255", "--robust-norm", "linf", "--robust-n", "7").assert_outcomes(passed=1)
+    assert summaries() == ["l2 0.5"]
+    assert fake_engine.CALLS[0].n == 50
+
+
+def test_force_puts_the_command_line_first(run: Run):
+    options = ("--robust-eps", "2/255,8/255", "--robust-norm", "linf", "--robust-n", "7", "--robust-fail-under", "90%")
+    result = run(NAMED, *options, "--robust-force")
+    result.assert_outcomes(failed=2)
+    assert summaries() == ["linf 2/255", "linf 8/255"]
+    assert [(call.n, float(call.min_accuracy)) for call in fake_engine.CALLS] == [(7, 0.9)] * 2
+
+
+def test_force_wins_over_the_call(run: Run):
+    source = (
+        "from pytest_robust import Linf\n"
+        "def test_a(robust):\n"
+        "    robust(Fake(), 0, eps=3, norm='l1', seed=1, attacks='pgd', profile='release', device='cpu')\n"
+        "    robust(Fake(), 0, Linf(0.1, mask='m'))\n"
+    )
+    options = ("--robust-eps=0.5", "--robust-attack=fgsm", "--robust-profile=smoke", "--robust-device=cuda:1")
+    run(source, *options, "--robust-seed=9", "--robust-force").assert_outcomes(passed=1)
+    assert summaries() == ["l1 0.5", "linf 0.5"]
+    assert fake_engine.CALLS[1].threat.mask == "m"
+    call = fake_engine.CALLS[0]
+    assert (call.seed, call.attacks, call.profile, call.device) == (9, ["fgsm"], "smoke", "cuda:1")
+
+
+def test_force_changes_the_norm_of_a_threat_unless_it_has_a_mask(run: Run):
+    source = (
+        "from pytest_robust import Linf\n"
+        "def test_a(robust): robust(Fake(), 0, Linf(0.1, bounds=None))\n"
+        "def test_b(robust): robust(Fake(), 0, Linf(0.1, mask='m'))\n"
+    )
+    result = run(source, "--robust-norm", "l2", "--robust-force")
+    result.assert_outcomes(passed=1, failed=1)
+    assert (summaries(), fake_engine.CALLS[0].threat.bounds) == (["l2 0.1"], None)
+    result.stdout.fnmatch_lines(["*--robust-force cannot change the norm of a threat with a mask*"])
+
+
+def test_norm_profile_attack_n_and_seed_reach_the_engine(run: Run):
+    options = ("--robust-norm=l2", "--robust-profile=smoke", "--robust-attack=fgsm,pgd", "--robust-n=12", "--robust-seed=5")
+    result = run(SILENT, "--robust-eps=1", *options)
+    call = fake_engine.CALLS[0]
+    assert (call.profile, call.attacks, call.n, call.seed) == ("smoke", ["fgsm", "pgd"], 12, 5)
+    assert summaries() == ["l2 1"]
+    result.stdout.fnmatch_lines(["robust: l2 1, profile smoke, n=12, seed 5", "*smoke: no evidence*"])
+
+
+def test_fail_under_is_the_floor_of_checks_without_one(run: Run):
+    source = SILENT + "def test_b(robust): robust(Fake(), 0, min_accuracy=0.3)\n"
+    result = run(source, "--robust-eps=8/255", "--robust-fail-under", "40%")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["E *assert robust accuracy 31.0% >= 40.0% (linf 8/255,*"])
+
+
+def test_fail_under_leaves_a_budget_alone_that_a_mapping_leaves_out(run: Run):
+    source = "def test_b(robust): robust(Fake(), 0, min_accuracy={'2/255': 0.3})\n"
+    run(source, "--robust-eps=8/255", "--robust-fail-under=0.4").assert_outcomes(passed=1)
+    assert fake_engine.CALLS[0].min_accuracy is None
+
+
+def test_device_comes_from_call_option_environment(run: Run, monkeypatch):
+    source = SILENT.replace("0)", "0, eps=1)")
+    run(source)
+    monkeypatch.setenv("PYTEST_ROBUST_DEVICE", "mps")
+    run(source)
+    run(source, "--robust-device", "cuda:1")
+    run(source.replace("eps=1", "eps=1, device='cpu'"), "--robust-device", "cuda:1")
+    assert [call.device for call in fake_engine.CALLS] == ["auto", "mps", "cuda:1", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--robust-eps", "8//255"], "--robust-eps: eps: '8//255' is not a number"),
+        (["--robust-eps", "1,,2"], "--robust-eps: an empty item in '1,,2'"),
+        (["--robust-eps=-1"], "--robust-eps: eps must not be negative"),
+        (["--robust-n", "many"], "--robust-n: 'many' is not an integer"),
+        (["--robust-n", "0"], "--robust-n: the number of examples must be at least 1"),
+        (["--robust-seed=-1"], "--robust-seed: a seed must not be negative"),
+        (["--robust-fail-under", "40"], "--robust-fail-under: *did you mean '40%'?"),
+        (["--robust-attack", "agpd"], "no attack is called 'agpd'; known: *"),
+        (["--robust-report", "x.pdf"], "--robust-report 'x.pdf': the suffix says the format, use .json or .md"),
+        (["--robust-model", "a:b"], "--robust-model needs --robust-data as well"),
+        (["--robust-model", "a", "--robust-data", "a:b"], "--robust-model 'a': write PKG:ATTR*"),
+    ],
+)
+def test_wrong_option_exits_4_before_anything_runs(run: Run, arguments, complaint):
+    result = run(SILENT + "def test_b(): pass\n", *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {complaint}*"])
+    assert fake_engine.CALLS == []
+
+
+@pytest.mark.parametrize("option", ["--robust-norm", "--robust-profile"])
+def test_wrong_choice_exits_4(run: Run, option):
+    result = run(SILENT, option, "l3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*invalid choice: 'l3'*"])
+
+
+INI = {
+    "robust_eps": ('"4/255 8/255"', '["4/255", "8/255"]'),
+    "robust_norm": ('"l2"', '"l2"'),
+    "robust_profile": ('"release"', '"release"'),
+    "robust_attacks": ('"fgsm pgd"', '["fgsm", "pgd"]'),
+    "robust_n": ("12", "12"),
+    "robust_seed": ("5", "5"),
+    "robust_fail_under": ("0.25", "0.25"),
+}
+
+
+def form(native: bool) -> str:
+    if native and pytest.version_tuple < (9,):
+        pytest.skip("[tool.pytest] came with pytest 9")
+    return "[tool.pytest]" if native else "[tool.pytest.ini_options]"
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+def test_ini_keys_in_both_forms(run: Run, project, native):
+    lines = [f"{key} = {values[native]}" for key, values in INI.items()]
+    project.makepyprojecttoml("\n".join([form(native), *lines]))
+    run(SILENT, "--strict-config").assert_outcomes(passed=2)
+    assert summaries() == ["l2 4/255", "l2 8/255"]
+    call = fake_engine.CALLS[0]
+    assert (call.profile, call.attacks, call.n, call.seed) == ("release", ["fgsm", "pgd"], 12, 5)
+    assert float(call.min_accuracy) == 0.25
+
+
+def test_command_line_wins_over_ini(run: Run, project):
+    project.makepyprojecttoml("[tool.pytest.ini_options]\nrobust_eps = '8/255'\nrobust_n = 12\nrobust_seed = 4")
+    run(SILENT, "--robust-eps=1/255", "--robust-n=3").assert_outcomes(passed=1)
+    assert (summaries(), fake_engine.CALLS[0].n, fake_engine.CALLS[0].seed) == (["linf 1/255"], 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("native", "line", "complaint"),
+    [
+        (False, "robust_n = 'many'", "ini option robust_n: *"),
+        (True, "robust_n = 'many'", "ini option robust_n: *expects an int*"),
+        (True, "robust_eps = '8/255'", "ini option robust_eps: *expects a list*"),
+        (False, "robust_norm = 'l3'", "ini option robust_norm: 'l3' is not one of linf, l2, l1, l0"),
+        (False, "robust_profile = 'quick'", "ini option robust_profile: 'quick' is not one of smoke, standard, release"),
+        (False, "robust_eps = '8//255'", "ini option robust_eps: eps: '8//255' is not a number*"),
+        (False, "robust_fail_under = 40.0", "ini option robust_fail_under: *lies in [[]0, 1]*"),
+        (False, "robust_attacks = ['agpd']", "no attack is called 'agpd'*"),
+    ],
+)
+def test_wrong_ini_value_exits_4_before_anything_runs(run: Run, project, native, line, complaint):
+    project.makepyprojecttoml(f"{form(native)}\n{line}")
+    result = run(SILENT)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {complaint}"])
+
+
+def test_device_is_no_ini_key(run: Run, project):
+    project.makepyprojecttoml("[tool.pytest.ini_options]\nrobust_device = 'cpu'")
+    result = run(SILENT, "--strict-config")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Unknown config option: robust_device*"])
+
+
+def test_several_budgets_need_the_fixture_as_an_argument(run: Run):
+    result = run("def test_a(request): request.getfixturevalue('robust')(Fake(), 0)\n", "--robust-eps=1,2")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*several budgets (1, 2) need a test that takes the fixture robust as an argument*"])

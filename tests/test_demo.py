@@ -1,0 +1,69 @@
+"""The console script, and the examples, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_robust import cli
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_demo_shows_a_failure_and_a_pass(capfd):
+    assert cli.main(["demo"]) == 0
+    out = capfd.readouterr().out
+    assert "1 failed, 1 passed" in out
+    assert "assert robust accuracy" in out
+    table = out[out.rindex("robustness") :]
+    assert "test_standard_training" in table
+    assert "test_adversarial_training" in table
+    assert "FAILS a check that the same network" in out
+
+
+@pytest.mark.parametrize(
+    ("status", "verdicts"),
+    [(0, ("pass", "pass")), (1, ("fail", "fail")), (1, ("pass", "fail")), (2, ("fail", "pass"))],
+)
+def test_demo_fails_when_its_outcome_is_another(monkeypatch, capsys, status, verdicts):
+    ids = ("test_digits.py::test_standard_training[linf-0.1]", "test_digits.py::test_adversarial_training[linf-0.1]")
+
+    def run(command, *, cwd, check):
+        checks = [{"id": i, "verdict": verdict} for i, verdict in zip(ids, verdicts, strict=True)]
+        (Path(cwd) / "demo.json").write_text(json.dumps({"checks": checks}))
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    assert cli.main(["demo"]) == 1
+    assert f"exit status {status}" in capsys.readouterr().err
+
+
+def test_demo_fails_when_pytest_wrote_no_report(monkeypatch, capsys):
+    monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    assert cli.main(["demo"]) == 1
+    assert "NOT the outcome" in capsys.readouterr().err
+
+
+def test_demo_without_scikit_learn_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda _: None)
+    assert cli.main(["demo"]) == 2
+    assert "pip install 'pytest-robust[demo]'" in capsys.readouterr().err
+
+
+def test_no_command_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([])
+    assert exit_.value.code == 2
+    assert "required: command" in capsys.readouterr().err
+
+
+def test_text_example_passes():
+    pytest.importorskip("transformers")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".", "."]
+    result = subprocess.run(command, cwd=EXAMPLES / "text", capture_output=True, text=True, timeout=240, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 passed" in result.stdout

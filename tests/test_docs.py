@@ -1,0 +1,187 @@
+"""The documentation tells the truth: its Python runs, its links lead somewhere, and the reference is complete.
+
+In a page, a Python block that starts with ``# name.py`` is that file of the reader's project. ``my_project`` stands for
+the reader's own code; here it is ``READERS_CODE``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import pytest_robust
+from pytest_robust import attacks, threats
+from pytest_robust.evaluation.schedule import PROFILES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+
+READERS_CODE = '''
+import torch
+
+
+class Brightest(torch.nn.Module):
+    """Says which of three colour channels is brightest."""
+
+    def __init__(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.diag(20 * torch.tensor(std)))
+        self.bias = torch.nn.Parameter(20 * torch.tensor(mean))
+
+    def forward(self, images):
+        return images.mean((2, 3)) @ self.weight + self.bias
+
+
+def load_model():
+    return Brightest().eval()
+
+
+def load_untouched_model():
+    return Brightest((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).eval()
+
+
+def load_test_set(n=90):
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 3
+    tint = 0.12 * torch.nn.functional.one_hot(labels, 3) + 0.03 * torch.randn(n, 3, generator=random)
+    return (0.4 + tint)[:, :, None, None] + 0.1 * torch.rand(n, 3, 6, 6, generator=random), labels
+
+
+def load_classifier():
+    import train_reviews
+    return train_reviews.train(load_reviews(600), epochs=12)
+
+
+def load_reviews(n=60):
+    import train_reviews
+    return train_reviews.reviews(n, seed=n)
+'''
+DEFAULT_CONFTEST = """
+import pytest
+from my_project import load_model, load_test_set
+
+@pytest.fixture
+def model():
+    return load_model()
+
+@pytest.fixture
+def test_set():
+    return load_test_set()
+"""
+
+
+def python_files(page: Path) -> dict[str, str]:
+    """The Python blocks of a page by file name; a block without a name is a script of its own."""
+    files = {}
+    for number, block in enumerate(PYTHON.findall(page.read_text(encoding="utf-8"))):
+        name = re.match(r"# (\w+\.py)\n", block)
+        files[name.group(1) if name else f"test_block_{number}.py"] = block
+    return files
+
+
+@pytest.fixture
+def reader(pytester, monkeypatch):
+    """A reader's project, empty but for the code that the pages take for granted."""
+    pytester.makepyfile(my_project=READERS_CODE)
+    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    monkeypatch.syspath_prepend(pytester.path)
+    monkeypatch.syspath_prepend(ROOT / "examples" / "text")
+    yield pytester
+    for name in ("my_project", "train_reviews"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if python_files(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_python_of_the_page_runs(reader, page):
+    files = {"conftest.py": DEFAULT_CONFTEST} | python_files(page)
+    if "transformers" in "".join(files.values()) or "load_classifier" in "".join(files.values()):
+        pytest.importorskip("transformers")
+    for name, text in files.items():
+        (reader.path / name).write_text(text, encoding="utf-8")
+        if name != "conftest.py" and "def test_" not in text:
+            exec(compile(text, name, "exec"), {"__name__": name})
+    tests = sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for name, text in files.items())
+    if tests:
+        reader.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=tests)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
+    broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert broken == []
+
+
+@pytest.fixture
+def help_text(pytester):
+    return pytester.runpytest_inprocess("--help").stdout.str()
+
+
+def test_reference_has_every_option_and_no_other(help_text):
+    known = set(re.findall(r"^  (--robust-[a-z-]+)", help_text, re.MULTILINE))
+    assert "--robust-eps" in known
+    assert set(re.findall(r"^\| `(--robust-[a-z-]+)", REFERENCE, re.MULTILINE)) == known
+    assert set(re.findall(r"^\| `(--robust-[a-z-]+)", PAGES[0].read_text(), re.MULTILINE)) == known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_pages_name_no_option_that_does_not_exist(page, help_text):
+    named = set(re.findall(r"--robust-[a-z-]+", page.read_text(encoding="utf-8")))
+    assert named <= set(re.findall(r"--robust-[a-z-]+", help_text))
+
+
+def test_reference_has_every_ini_key_and_no_other(help_text):
+    known = set(re.findall(r"^  (robust_[a-z_]+) \(", help_text, re.MULTILINE))
+    assert "robust_eps" in known
+    assert set(re.findall(r"^\| `(robust_[a-z_]+)`", REFERENCE, re.MULTILINE)) == known
+
+
+def test_reference_has_every_public_name():
+    assert {name for name in pytest_robust.__all__ if not re.search(rf"`{name}\b", REFERENCE)} == set()
+
+
+def test_reference_has_every_attack_and_no_other():
+    table = REFERENCE.split("### Attacks")[1].split("### Errors")[0]
+    assert re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE) == list(attacks.NAMES)
+
+
+def test_reference_has_every_profile_as_it_is():
+    table = REFERENCE.split("## Profiles")[1].split("## Hooks")[0]
+    rows = {
+        row[1]: re.findall(r"`([\w-]+)`", row[2]) for row in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE)
+    }
+    assert rows == {name: list(profile.attacks) for name, profile in PROFILES.items()}
+
+
+def test_reference_has_every_norm():
+    assert "{" + ",".join(threats.NORMS) + "}" in REFERENCE
+
+
+def test_reference_has_the_signature_of_evaluate():
+    section = " ".join(REFERENCE.split("### `evaluate`")[1].split("### `Evaluation`")[0].split())
+    for name, parameter in inspect.signature(pytest_robust.evaluate).parameters.items():
+        assert re.search(rf"^.*\| [^|]*`{name}`", section), f"{name} has no row"
+        if parameter.default not in (inspect.Parameter.empty, None):
+            assert f"{name}={parameter.default!r}".replace("'", '"') in section
+
+
+def test_reference_has_every_argument_of_the_marker():
+    from pytest_robust.pytest_plugin.marker import robust
+
+    section = REFERENCE.split("## Marker")[1].split("## Fixture")[0]
+    known = list(inspect.signature(robust).parameters)
+    assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == known
+    assert re.sub(r"\*, ", "", re.search(r"pytest\.mark\.robust\(([^)]*)\)", section).group(1)).split(", ") == known
+
+
+def test_reference_has_every_attribute_of_an_evaluation():
+    section = REFERENCE.split("### `Evaluation`")[1].split("### Threats")[0]
+    fields = {name for name in pytest_robust.Evaluation.__dataclass_fields__ if name != "witnesses"}
+    methods = {name for name in vars(pytest_robust.Evaluation) if not name.startswith("_")}
+    assert {name for name in fields | methods if not re.search(rf"`{name}\b", section)} == set()
