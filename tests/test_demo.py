@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,12 @@ import pytest
 from pytest_robust import cli
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+README = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+
+
+def labels(text: str) -> list[str]:
+    """The word at the head of each line that begins with one."""
+    return re.findall(r"^ *(\w+)", text, re.MULTILINE)
 
 
 def test_demo_shows_a_failure_and_a_pass(capfd):
@@ -23,6 +30,8 @@ def test_demo_shows_a_failure_and_a_pass(capfd):
     assert "test_standard_training" in table
     assert "test_adversarial_training" in table
     assert "FAILS a check that the same network" in out
+    shown = README.split("From `make demo`")[1].split("```")[1]
+    assert labels(shown) == labels(out[out.index("E       assert") :])[: len(labels(shown))]
 
 
 @pytest.mark.parametrize(

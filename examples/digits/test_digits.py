@@ -1,4 +1,4 @@
-"""The same gate for both networks: at least 70 % of the test digits must survive any change of 0.1 per pixel.
+"""The same gate for both networks: at least 70 % of 200 test digits must survive any change of 0.1 per pixel.
 
 The network trained as usual is meant to fail here, the one trained adversarially to pass.
 """
@@ -34,11 +34,11 @@ def hardened_model(digits: tuple[Data, Data]) -> nn.Module:
     return train(*digits[0], adversarial=True)
 
 
-@pytest.mark.robust(norm="linf", eps="0.1", min_accuracy=0.70)
+@pytest.mark.robust(norm="linf", eps="0.1", min_accuracy=0.70, n=200)
 def test_standard_training(robust: Robust, standard_model: nn.Module, test_set: Data) -> None:
     robust(standard_model, test_set)
 
 
-@pytest.mark.robust(norm="linf", eps="0.1", min_accuracy=0.70)
+@pytest.mark.robust(norm="linf", eps="0.1", min_accuracy=0.70, n=200)
 def test_adversarial_training(robust: Robust, hardened_model: nn.Module, test_set: Data) -> None:
     robust(hardened_model, test_set)

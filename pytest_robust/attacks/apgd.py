@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
-from pytest_robust.attacks.pgd import started
+from pytest_robust.attacks.pgd import best_first, started
 from pytest_robust.threats import Threat
 
 _INERTIA = 0.75
@@ -74,10 +74,7 @@ class APGD:
 
         towards = threat.step(x, grad, state["size"], live.region)
         moved = threat.project(x + _INERTIA * (towards - x) + (1 - _INERTIA) * (x - state["previous"]), live.region)
-        first = live.step == 0
-        if bool(first.any()):
-            moved = torch.where(rows(first), threat.maximise(grad, live.region), moved)
-        state["previous"], live.x = x, moved
+        state["previous"], live.x = x, best_first(threat, live, grad, moved)
 
     def _checkpoint(self, live: Live, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Where to move from, and the gradient there, after halving the step sizes whose time has come."""

@@ -49,7 +49,8 @@ class PGD:
         loss: ``"ce"``, ``"margin"``, ``"dlr"``, or with ``n_targets`` ``"margin-t"`` or ``"dlr-t"``.
         n_steps: gradient steps per run. n_restarts: runs from different starts.
         step_size: length of a step as a share of eps. ``None``: 2.5 / n_steps, as Madry et al. have it.
-        schedule: ``"constant"``, or ``"cosine"``: from ``step_size`` down to a hundredth of it.
+        schedule: ``"constant"``, or ``"cosine"``: first to the region's best point for the gradient, which is exact on a
+            linear model, then in steps from ``step_size`` down to a hundredth of it.
         momentum: how much of the accumulated gradient stays from step to step.
         random_start: start every run at a random point; if not, the first run starts at the clean point.
         n_targets: drive towards so many of the most likely other classes, in turn. 0: no target.
@@ -74,6 +75,8 @@ class PGD:
 
     @property
     def name(self) -> str:
+        if self.n_targets:
+            return "pgd-t"
         return "pgd" if self.loss == "ce" else f"pgd-{self.loss}"
 
     def begin(self, threat: Threat, live: Live) -> None:
@@ -84,7 +87,8 @@ class PGD:
     def update(self, threat: Threat, live: Live, loss: Tensor, grad: Tensor) -> None:
         if self.momentum:
             grad = live.state["momentum"].mul_(self.momentum).add_(_normalised(grad))
-        live.x = threat.step(live.x, grad, self._size(live.step).to(grad.dtype), live.region)
+        moved = threat.step(live.x, grad, self._size(live.step).to(grad.dtype), live.region)
+        live.x = moved if self.schedule == "constant" else best_first(threat, live, grad, moved)
 
     def _size(self, step: Tensor) -> Tensor:
         most = 2.5 / self.n_steps if self.step_size is None else self.step_size
@@ -97,6 +101,14 @@ def started(threat: Threat, live: Live, *, always: bool) -> Tensor:
     """Random points; the clean ones for the first run unless ``always``."""
     random = threat.start(live.region, live.key)
     return random if always else torch.where(live.rows(live.restart > 0), random, live.region.origin)
+
+
+def best_first(threat: Threat, live: Live, grad: Tensor, moved: Tensor) -> Tensor:
+    """``moved``, but where a run takes its first step: there the region's best point for the gradient."""
+    first = live.step == 0
+    if not bool(first.any()):
+        return moved
+    return torch.where(live.rows(first), threat.maximise(grad, live.region), moved)
 
 
 def _normalised(grad: Tensor) -> Tensor:

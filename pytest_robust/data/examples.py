@@ -85,7 +85,7 @@ def content_id(item: Tensor | Mapping[str, Tensor] | Text, label: int) -> str:
         if isinstance(part, Tensor):
             head, body = f"{key}:{part.dtype}:{tuple(part.shape)}", _bytes(part)
         else:
-            body = part.encode()
+            body = part.encode(errors="surrogatepass")  # text from the web holds lone surrogates
             head = f"{key}:str:{len(body)}"
         digest.update(head.encode() + b"\0" + body)
     digest.update(f"label:{label}".encode())

@@ -111,7 +111,7 @@ def evaluate(
         stages=tuple(run.stages),
         health=Health((*mode_findings, *found.findings, *checks)),
         cost=Cost(passes.forward, passes.backward, time.perf_counter() - began),
-        notes=tuple(notes),
+        notes=(*notes, *adapted.notes),
         witnesses=tally.witnesses,
     )
 

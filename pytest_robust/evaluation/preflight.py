@@ -76,7 +76,7 @@ def mode(model: Model, waive: Mapping[str, str] | None = None) -> tuple[HealthCh
         PreflightError: parts that act differently in training mode are in it, unless waived as ``"mode"``.
     """
     findings = Findings(waive)
-    parts: tuple[str, ...] = getattr(model, "training_parts", tuple)()
+    parts = model.training_parts()
     if parts:
         more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
         findings.stop(

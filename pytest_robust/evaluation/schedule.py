@@ -25,8 +25,8 @@ class Profile:
 
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(("pgd-margin",), most=100, early=True, evidence=False),
-    "standard": Profile(("pgd-margin", "apgd-ce", "apgd-t"), most=None, early=True, evidence=True),
-    "release": Profile(("pgd-margin", "apgd-ce", "apgd-dlr", "apgd-t"), most=None, early=False, evidence=True),
+    "standard": Profile(("pgd-margin", "apgd-ce", "pgd-t"), most=None, early=True, evidence=True),
+    "release": Profile(("pgd-margin", "apgd-ce", "pgd-t", "apgd-dlr", "apgd-t"), most=None, early=False, evidence=True),
 }
 
 

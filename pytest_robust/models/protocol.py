@@ -36,12 +36,18 @@ class Model(Protocol):
         space: the space of the point, ``"input"`` or ``"embedding"``. A threat is made for one space.
         device: where ``batch`` puts tensors and ``logits`` runs.
         classes: class names where the model knows them.
+        notes: what the user should know about how the inputs were encoded, in sentences.
     """
 
     name: str
     space: str
     device: torch.device
     classes: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+    def training_parts(self) -> tuple[str, ...]:
+        """The parts, as the user left them, that are in training mode and act differently in it."""
+        ...
 
     def encode(self, examples: Examples) -> Examples:
         """The examples with inputs turned into tensors (tokenised, say); ids and labels stay."""

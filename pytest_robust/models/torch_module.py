@@ -31,6 +31,7 @@ class TorchModel:
     """
 
     space = "input"
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

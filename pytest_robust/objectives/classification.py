@@ -76,6 +76,8 @@ class Targeted:
 
     def rivals(self, logits: Tensor, goal: Tensor, most: int) -> Tensor:
         """(B, 1): the target itself, there is nowhere else to go."""
+        if self.target >= logits.shape[1]:
+            raise PreflightError(f"the target is class {self.target}, and the model has classes 0 to {logits.shape[1] - 1}")
         return goal.unsqueeze(1)
 
     def loss(self, name: str, logits: Tensor, goal: Tensor, rival: Tensor) -> Tensor:

@@ -165,7 +165,7 @@ class Robust:
 
     def _floor(self, own: Number | Mapping[Number, Number] | None, budget: Budget) -> Fraction | None:
         asked: tuple[Floors | None, ...] = (read_floors(own), self._declared.min_accuracy)
-        floors = self._settings.first("fail_under", *asked)
+        floors: Floors | None = self._settings.first("fail_under", *asked)
         return floors.get(budget) if isinstance(floors, dict) else floors
 
     def _threat(
@@ -201,7 +201,7 @@ class Robust:
             return Budget.parse(own)
         if self._budget is not None:
             return self._budget
-        budgets = self._settings.first("eps", read_eps(own), self._declared.eps)
+        budgets: tuple[Budget, ...] | None = self._settings.first("eps", read_eps(own), self._declared.eps)
         if budgets is None:
             raise pytest.UsageError(NO_BUDGET)
         if len(budgets) > 1:

@@ -111,7 +111,7 @@ def read_attacks(attacks: str | Iterable[Any] | None) -> tuple[Any, ...] | None:
     """Attack names, or attacks. Raises ValueError when empty."""
     if attacks is None:
         return None
-    several = tuple(attacks.split(",")) if isinstance(attacks, str) else tuple(attacks)
+    several = tuple(name.strip() for name in attacks.split(",")) if isinstance(attacks, str) else tuple(attacks)
     if not several:
         raise ValueError("attacks is empty; leave it out for the profile's attacks")
     return several

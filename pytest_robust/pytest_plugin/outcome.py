@@ -9,6 +9,9 @@ import pytest
 from pytest_robust.reports import words
 from pytest_robust.reports.record import Record
 
+TEST_FRAME = 3
+"""A warning is shown at the line of the test: it calls the fixture, which calls ``judge``."""
+
 
 class RobustWarning(pytest.PytestWarning):
     """A check passed or was only advisory, and there is something to know about it."""
@@ -33,11 +36,11 @@ def judge(check: Record) -> None:
     if sentence is not None and check["tier"] == "critical":
         raise AssertionError(sentence)
     if sentence is not None:
-        warnings.warn(RobustWarning(f"{check['id']}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=4)
+        warnings.warn(RobustWarning(f"{check['id']}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=TEST_FRAME)
     elif check["health"]["level"] == "suspicious":
         worst = next(c for c in check["health"]["checks"] if c["level"] == "suspicious" and not c["waived"])
         told = f"{check['id']}: robust accuracy {words.bounded(check)} is suspicious: {worst['name']}: {worst['detail']}"
-        warnings.warn(RobustWarning(told), stacklevel=4)
+        warnings.warn(RobustWarning(told), stacklevel=TEST_FRAME)
 
 
 def unbelievable(checks: list[Record]) -> str | None:

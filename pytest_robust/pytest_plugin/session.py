@@ -113,7 +113,9 @@ class Ledger:
     def _shows(self) -> bool:
         """Whether there is anything to show; a run without robust tests is silent."""
         known = self._run
-        return known is not None and bool(known["checks"] or known["errors"] or known["missing"] or known["gate"]["skipped"])
+        if known is None or not self._results:
+            return False
+        return bool(known["checks"] or known["errors"] or known["missing"] or known["gate"]["skipped"])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         write = terminalreporter.write_line

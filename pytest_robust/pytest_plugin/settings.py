@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -80,7 +81,7 @@ class Settings:
             arguments=_arguments(config),
         )
 
-    def first(self, name: str, *own: T | None) -> T | None:
+    def first(self, name: str, *own: Any) -> Any:
         """The first answer by precedence: ``own`` (call, marker), command line, ini; None where all are silent."""
         typed, configured = getattr(self.command_line, name), getattr(self.configured, name)
         order = (typed, *own, configured) if self.force else (*own, typed, configured)
@@ -108,7 +109,7 @@ def _command_line(config: pytest.Config) -> Choices:
         n=read("n", _count),
         seed=read("seed", _seed),
         fail_under=read("fail-under", parse_floor),
-        device=read("device", str),
+        device=read("device", _device),
     )
 
 
@@ -127,7 +128,7 @@ def _configured(config: pytest.Config) -> Choices:
         n=read("robust_n", _count),
         seed=read("robust_seed", _seed),
         fail_under=read("robust_fail_under", parse_floor),
-        device=os.environ.get("PYTEST_ROBUST_DEVICE") or None,
+        device=_parsed("environment variable PYTEST_ROBUST_DEVICE", os.environ.get("PYTEST_ROBUST_DEVICE"), _device),
     )
 
 
@@ -180,6 +181,13 @@ def _integer(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"{text!r} is not an integer") from None
+
+
+def _device(text: str) -> str:
+    """A device's name; whether this machine has it is seen when a check runs, for that takes torch."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is None:
+        raise ValueError(f"{text!r} is not one of auto, cpu, cuda, cuda:1 (any number), mps")
+    return text
 
 
 def _one_of(names: tuple[str, ...], text: str) -> str:

@@ -78,7 +78,8 @@ def judged(item: ItemResult) -> list[Record]:
 def gate_line(run: Run) -> str:
     """``robust gate: FAIL, 1 floor, 1 error``."""
     gate, checks = run["gate"], run["checks"]
-    parts = [] if gate["verdict"] == "fail" else [_counted(len(checks), "check")]
+    word = {"pass": "pass", "fail": "FAIL", "incomplete": "INCOMPLETE", "none": "no check was decided"}[gate["verdict"]]
+    parts = [word, *([_counted(len(checks), "check")] if gate["verdict"] in ("pass", "incomplete") else [])]
     parts += [_counted(gate[noun], noun) for noun in ("floor", "assertion", "error") if gate[noun]]
     parts += [
         f"{gate[key]} {key.replace('_', ' ')}" for key in ("not_evidence", "missing", "advisory", "skipped") if gate[key]
@@ -89,8 +90,7 @@ def gate_line(run: Run) -> str:
         parts += ["smoke profile: no evidence"] if any(check["profile"] == "smoke" for check in checks) else []
     if not run["complete"] and gate["verdict"] == "fail":
         parts.append("incomplete")
-    word = {"pass": "pass", "fail": "FAIL", "incomplete": "INCOMPLETE", "none": "no check was decided"}[gate["verdict"]]
-    return f"robust gate: {', '.join([word, *parts] if checks or gate['verdict'] == 'fail' else [word, *parts[1:]])}"
+    return f"robust gate: {', '.join(parts)}"
 
 
 def _reasons(checks: list[Record]) -> list[str]:

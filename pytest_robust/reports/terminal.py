@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 
 from tabulate import tabulate
@@ -11,21 +12,24 @@ from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run
 
 WORST_CLASSES = 3
+LABEL, WIDTH = 12, 110
 
 
 def section(check: Record) -> str:
     """The ``robust`` section of a failed check."""
-    rows: list[str | tuple[str, str]] = [("verdict", _verdict(check)), ("threat", _threat(check))]
-    rows += ["", *_accuracies(check), ""]
-    rows.append(("broken by", _broken_by(check)))
+    lines = [*_row("verdict", _verdict(check)), *_row("threat", _threat(check)), "", *_accuracies(check), ""]
+    lines += _row("broken by", _broken_by(check))
     if check["bound"] == "exact" and len(check["classes"]) > 1:
-        rows.append(("worst class", _worst_classes(check)))
-    rows += [("health", line) for line in _health(check)]
-    rows += [("note", note) for note in check["notes"]]
-    rows += [("cost", _cost(check)), "", ("reproduce", check["reproduce"])]
+        lines += _row("worst class", _worst_classes(check))
+    for text in _health(check):
+        lines += _row("health", text)
+    for text in check["notes"]:
+        lines += _row("note", text)
+    # The command stays on one line, to be copied.
+    lines += [*_row("cost", _cost(check)), "", f"{'reproduce':<{LABEL}} {check['reproduce']}"]
     if words.misses_floor(check):
-        rows.append(("accept", "lower the floor where it is written (min_accuracy, --robust-fail-under), and commit"))
-    return _ascii("\n".join(row if isinstance(row, str) else f"{row[0]:<12} {row[1]}" for row in rows))
+        lines += _row("accept", "lower the floor where it is written (min_accuracy, --robust-fail-under), and commit")
+    return _ascii("\n".join(lines))
 
 
 def table(run: Run) -> list[tuple[str, bool | None]]:
@@ -70,6 +74,11 @@ def _names(run: Run) -> dict[str, str]:
     return {id: name if seen[name] == 1 else id for id, name in short.items()}
 
 
+def _row(label: str, text: str) -> list[str]:
+    """A label and its text, which goes on below itself where it is long."""
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{LABEL}} ", subsequent_indent=" " * (LABEL + 1))
+
+
 def _verdict(check: Record) -> str:
     if not words.misses_floor(check):
         return words.verdict(check)
@@ -81,16 +90,17 @@ def _verdict(check: Record) -> str:
 
 def _threat(check: Record) -> str:
     threat = check["threat"]
-    where = "token embeddings" if threat["space"] == "embedding" else f"inputs in {threat['bounds']}"
+    inputs = "inputs unbounded" if threat["bounds"] == "unbounded" else f"inputs in {threat['bounds']}"
+    where = "token embeddings" if threat["space"] == "embedding" else inputs
     return f"{threat['norm']} eps={threat['eps']}, {where}, {check['objective']}, white box"
 
 
 def _accuracies(check: Record) -> list[str]:
     clean, robust = words.percent(check["clean"]["k"], check["n"]), words.bounded(check)
     return [
-        f"{'':<12} {'accuracy':>9}  95% CI",
-        f"{'  clean':<12} {clean:>9}  {words.interval(check, 'clean')}",
-        f"{'  robust':<12} {robust:>9}  {words.interval(check)}",
+        f"{'':<{LABEL}} {'accuracy':>9}  95% CI",
+        f"{'  clean':<{LABEL}} {clean:>9}  {words.interval(check, 'clean')}",
+        f"{'  robust':<{LABEL}} {robust:>9}  {words.interval(check)}",
     ]
 
 
@@ -106,7 +116,12 @@ def _broken_by(check: Record) -> str:
 
 def _worst_classes(check: Record) -> str:
     worst = sorted(check["classes"], key=lambda c: (c["k"] / c["n"], c["label"]))[:WORST_CLASSES]
-    return "   ".join(f"{c['name']} {words.percent(c['k'], c['n'])} ({c['k']}/{c['n']})" for c in worst)
+    return "   ".join(f"{_class(c)} {words.percent(c['k'], c['n'])} ({c['k']}/{c['n']})" for c in worst)
+
+
+def _class(entry: Record) -> str:
+    """Its name; a bare number would read as one more figure."""
+    return f"class {entry['name']}" if entry["name"] == str(entry["label"]) else str(entry["name"])
 
 
 def _health(check: Record) -> list[str]:

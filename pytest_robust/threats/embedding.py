@@ -33,7 +33,7 @@ class EmbeddingBall(Ball):
 
     bounds: Bounds = field(default=None, init=False)
     mask: Tensor | None = field(default=None, init=False)
-    norm: str = "l2"  # type: ignore[misc]
+    norm: str = "l2"
     per: Literal["token", "sequence"] = "token"
 
     def __post_init__(self) -> None:

@@ -30,14 +30,19 @@ class L2Geometry:
         delta = x.clamp(region.lower, region.upper) - region.origin
         # The clamp first is exact: where the clamped point is in the ball, it is the projection; where not, scaling
         # the unclamped delta by t < 1 is what the optimality conditions ask for.
-        inside: Tensor = torch.linalg.vector_norm(delta, dim=1, keepdim=True) <= region.radius
+        inside = _length(delta) <= region.radius
         return torch.where(inside, region.origin + delta, _scaled(x - region.origin, region, most=1.0))
 
     def maximise(self, grad: Tensor, region: Region) -> Tensor:
         return _scaled(unit(grad), region, most=math.inf)
 
     def distance(self, delta: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(delta, dim=1)
+        return _length(delta).squeeze(1)
+
+
+def _length(rows: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return length
 
 
 def _scaled(direction: Tensor, region: Region, most: float) -> Tensor:
@@ -48,7 +53,7 @@ def _scaled(direction: Tensor, region: Region, most: float) -> Tensor:
     """
     room = region.room(direction)
     size = direction.abs()
-    t = region.radius / torch.linalg.vector_norm(size, dim=1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+    t = region.radius / _length(size).clamp_min(torch.finfo(size.dtype).tiny)
     for _ in range(_NEWTON_STEPS):
         bound = size * t >= room
         left = (region.radius.square() - torch.where(bound, room, 0.0).square().sum(1, keepdim=True)).clamp_min(0)
@@ -62,9 +67,8 @@ def unit(grad: Tensor) -> Tensor:
     """Rows of Euclidean length 1, whatever the scale of the gradient; a zero row stays zero."""
     largest = grad.abs().amax(1, keepdim=True)
     scaled = grad / torch.where(largest > 0, largest, 1.0)  # so that no square underflows or overflows
-    length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    safe: Tensor = torch.where(length > 0, length, 1.0)
-    return scaled / safe
+    length = _length(scaled)
+    return scaled / torch.where(length > 0, length, 1.0)
 
 
 class L2(Ball):

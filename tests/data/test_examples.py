@@ -52,6 +52,17 @@ def test_take_stacks_and_subset_keeps_ids_and_labels() -> None:
     assert np.array_equal(subset.inputs["mask"][1].numpy(), np.ones(3))
 
 
+def test_subsets_of_lists_keep_their_kind() -> None:
+    texts = Examples.of(["a", "b", "c"], torch.tensor([0, 1, 2])).subset([2, 0])
+    assert texts.inputs == ["c", "a"]
+    assert texts.take([1]) == ["a"]
+    rows = Examples.of([torch.zeros(2), torch.ones(3), torch.ones(2)], torch.tensor([0, 1, 2])).subset([0, 2])
+    assert [tuple(row.shape) for row in rows.inputs] == [(2,), (2,)]
+    taken = rows.take([1, 0])
+    assert isinstance(taken, torch.Tensor)
+    assert taken.tolist() == [[1, 1], [0, 0]]
+
+
 def test_groups_have_equal_shapes_and_keep_the_order() -> None:
     rows = [torch.zeros(3), torch.zeros(5), torch.zeros(3)]
     assert Examples.of(rows, torch.tensor([0, 0, 1])).groups([0, 1, 2]) == [[0, 2], [1]]

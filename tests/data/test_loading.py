@@ -45,6 +45,16 @@ class Stream(IterableDataset[Any]):
         return iter([(X[i], int(Y[i])) for i in range(6)])
 
 
+class Foreign:
+    """An array as pandas, polars or JAX give it: all that is known is how to make it numpy's."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
 class WithoutLength(Dataset[Any]):
     def __getitem__(self, i: int) -> Any:
         return X[i], Y[i]
@@ -87,6 +97,7 @@ FORMS = {
     "on a graph": lambda: (X.clone().requires_grad_(), Y),
     "sparse": lambda: (X.to_sparse(), Y),
     "examples": lambda: Examples.of(X, Y),
+    "arrays of another library": lambda: (Foreign(X.numpy()), Foreign(Y.numpy())),
 }
 
 
@@ -235,6 +246,10 @@ def test_duplicates_have_the_same_id() -> None:
         (({"a": ["x"], "n": [1.0]}, [0]), ["a, n", "not clear"]),
         ([({"a": X[0]}, 0), ({"b": X[0]}, 0)], ["example 1", "example 0", "same"]),
         (WithoutLength(), ["no length", "__len__"]),
+        ((None, Y), ["NoneType", "one row per example"]),
+        (("text", [0]), ["str", "one row per example"]),
+        ((np.array("text"), [0]), ["single str"]),
+        (({"a": ["x", "y"], "b": ["z"]}, [0, 1]), ["a and b", "do not pair up"]),
     ],
 )
 def test_unusable_data_says_what_to_do(data: Any, words: list[str]) -> None:

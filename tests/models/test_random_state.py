@@ -44,3 +44,15 @@ def test_the_state_of_cuda_is_put_back() -> None:
     with preserved_random_state():
         torch.rand(1, device="cuda")
     assert torch.cuda.get_rng_state().tolist() == before
+
+
+def test_cuda_started_inside_is_left_as_freshly_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(7)
+    fresh = generator.get_state().tolist()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    with preserved_random_state():
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        torch.rand(1, generator=generator)
+    assert generator.get_state().tolist() == fresh

@@ -11,7 +11,8 @@ from pytest_robust.pytest_plugin import marker
 
 def test_marker_declares_the_check(run: Run):
     result = run(
-        "@pytest.mark.robust(norm='l2', eps='1/2', min_accuracy=0.4, attacks=['fgsm'], n=50, bounds=(-1, 1), profile='release')\n"
+        "@pytest.mark.robust(norm='l2', eps='1/2', min_accuracy=0.4, attacks=['fgsm'], n=50, bounds=(-1, 1),\n"
+        "                    profile='release')\n"
         "def test_release(robust): robust(Fake(), 0)\n"
     )
     result.assert_outcomes(failed=1)
@@ -19,6 +20,11 @@ def test_marker_declares_the_check(run: Run):
     call = fake_engine.CALLS[0]
     assert (call.threat.norm, call.threat.bounds, call.n, call.profile) == ("l2", (-1, 1), 50, "release")
     assert call.attacks == ["fgsm"]
+
+
+def test_attacks_may_be_one_text(run: Run):
+    run("@pytest.mark.robust(eps=1, attacks='fgsm, pgd')\ndef test_a(robust): robust(Fake(), 0)\n").assert_outcomes(passed=1)
+    assert fake_engine.CALLS[0].attacks == ["fgsm", "pgd"]
 
 
 def test_call_wins_over_marker(run: Run):

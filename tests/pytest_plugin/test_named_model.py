@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fake_engine
 import pytest
-from conftest import ARGUMENTS, OWN_HEADER
+from conftest import ARGUMENTS
 
 NETS = """
 import functools
@@ -115,14 +115,6 @@ def test_a_failing_factory_fails_the_check(check):
 def test_last_failed_runs_it_again(check):
     check(*NAMED, "--robust-eps=2/255,8/255", "--robust-fail-under=0.4")
     check(*NAMED, "--robust-eps=2/255,8/255", "--robust-fail-under=0.2", "--lf").assert_outcomes(passed=2)
-
-
-def test_under_xdist(project):
-    project.makepyfile(nets=OWN_HEADER + NETS)
-    options = ("--robust-eps=2/255,8/255", "--robust-fail-under=0.4", "-n2")
-    result = project.runpytest_subprocess(*ARGUMENTS, "-p", "xdist.plugin", *NAMED, *options)
-    result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["robust gate: FAIL, 2 floors"])
 
 
 def test_import_error_under_xdist_exits_4(project):

@@ -108,6 +108,7 @@ def test_device_comes_from_call_option_environment(run: Run, monkeypatch):
         (["--robust-n", "0"], "--robust-n: the number of examples must be at least 1"),
         (["--robust-seed=-1"], "--robust-seed: a seed must not be negative"),
         (["--robust-fail-under", "40"], "--robust-fail-under: *did you mean '40%'?"),
+        (["--robust-device", "gpu"], "--robust-device: 'gpu' is not one of auto, cpu, cuda"),
         (["--robust-attack", "agpd"], "no attack is called 'agpd'; known: *"),
         (["--robust-report", "x.pdf"], "--robust-report 'x.pdf': the suffix says the format, use .json or .md"),
         (["--robust-model", "a:b"], "--robust-model needs --robust-data as well"),
@@ -180,6 +181,13 @@ def test_wrong_ini_value_exits_4_before_anything_runs(run: Run, project, native,
     result = run(SILENT)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {complaint}"])
+
+
+def test_wrong_device_in_the_environment_exits_4(run: Run, monkeypatch):
+    monkeypatch.setenv("PYTEST_ROBUST_DEVICE", "gpu")
+    result = run(SILENT)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: environment variable PYTEST_ROBUST_DEVICE: 'gpu' is not one of *"])
 
 
 def test_device_is_no_ini_key(run: Run, project):

@@ -51,13 +51,11 @@ def test_quiet_shows_no_progress(run: Run, monkeypatch):
     assert "decided" not in run(SOURCE, "-q").stdout.str()
 
 
-def test_workers_write_to_standard_error(run_workers: Run, monkeypatch, project):
-    slow = SOURCE.replace(
-        "def report(", "from pytest_robust.pytest_plugin import progress as own\nown.LINE_SECONDS = 0\n\ndef report("
-    )
-    result = run_workers(slow, "-n1")
-    result.assert_outcomes(passed=1)
-    result.stderr.fnmatch_lines(["robust: test_a: apgd-ce, 100 of 100 decided*"])
+def test_workers_write_to_standard_error(config, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(config, "workerinput", {}, raising=False)
+    progress.watch(config, "test_a")(EVENT)
+    assert capsys.readouterr().err == "robust: test_a: apgd-ce, 40 of 100 decided, robust accuracy <= 55.0%, 0 s\n"
 
 
 def test_bar_on_a_terminal_is_gone_afterwards(config, monkeypatch, capsys):

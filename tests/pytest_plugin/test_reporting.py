@@ -182,7 +182,8 @@ def test_junit_properties_are_scalars(run: Run, project):
 
 def test_result_hook_sees_every_evaluation_once(run: Run, project):
     project.makeconftest(
-        "def pytest_robust_result(config, item, result):\n    print(f'hook: {item.name} {result.accuracy} {result.verdict}')\n"
+        "def pytest_robust_result(config, item, result):\n"
+        "    print(f'hook: {item.name} {result.accuracy} {result.verdict}')\n"
     )
     result = run(PASSING + FAILING, "-s")
     hooks = [line.rpartition("hook: ")[2] for line in result.outlines if "hook: " in line]

@@ -1,0 +1,63 @@
+"""Records to report on."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Cost, Evaluation, Health, HealthCheck, Stage
+from pytest_robust.reports.record import Record, record
+from pytest_robust.reports.run import ItemResult
+from pytest_robust.threats.summary import ThreatSummary
+
+
+def evaluation(**changes: Any) -> Evaluation:
+    """Ten examples of two classes: one wrong at once, two broken by PGD, one by APGD, six survive."""
+    values: dict[str, Any] = {
+        "name": "release",
+        "model": "Net",
+        "threat": ThreatSummary("linf", "8/255", 8 / 255, "input", "[0, 1]"),
+        "objective": "untargeted",
+        "profile": "standard",
+        "attacks": ("pgd", "apgd-ce"),
+        "seed": 3,
+        "device": "cpu",
+        "ids": tuple(f"{i:016x}" for i in range(10)),
+        "labels": np.array([0, 1] * 5),
+        "classes": ("cat", "dog"),
+        "correct": np.array([True] * 9 + [False]),
+        "robust": np.array([True] * 6 + [False] * 4),
+        "broken_by": (*[None] * 6, "pgd", "pgd", "apgd-ce", CLEAN),
+        "predicted": np.array([0, 1] * 3 + [1, 0, 1, 0]),
+        "floor": Fraction(7, 10),
+        "bound": "exact",
+        "stages": (Stage("pgd", 9, 2, Cost(90, 81, 0.1)), Stage("apgd-ce", 7, 1, Cost(70, 63, 0.2))),
+        "health": Health(),
+        "cost": Cost(1700, 1440, 0.3),
+    }
+    return Evaluation(**values | changes)
+
+
+def check(id: str = "test_it.py::test_a", **changes: Any) -> Record:
+    """A record as the plugin makes it of an evaluation."""
+    extras = {key: changes.pop(key) for key in ("tier", "outcome") if key in changes}
+    return (
+        record(evaluation(**changes), id) | {"tier": "critical", "reproduce": f'pytest "{id}"', "outcome": "failed"} | extras
+    )
+
+
+def item(nodeid: str = "test_it.py::test_a", outcome: Any = "failed", *records: Record, message: str = "") -> ItemResult:
+    return ItemResult(nodeid, outcome, list(records), message)
+
+
+def health(*levels: str, waived: str | None = None) -> Health:
+    return Health(tuple(HealthCheck(f"check-{level}", level, f"it is {level}", waived) for level in levels))  # type: ignore[arg-type]
+
+
+UNSURE = {
+    "bound": "upper",
+    "robust": np.array([True] * 6 + [False] * 4),
+    "broken_by": (None, None, None, None, UNDECIDED, UNDECIDED, "pgd", "pgd", "pgd", CLEAN),
+}
