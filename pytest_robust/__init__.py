@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation import Evaluation, Rate, evaluate
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
+    from pytest_robust.pytest_plugin.outcome import RobustWarning
     from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf
 
 _HOMES = {
@@ -26,13 +27,14 @@ _HOMES = {
     "evaluation": ("Evaluation", "Rate", "evaluate"),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
+    "pytest_plugin.outcome": ("RobustWarning",),
     "threats": ("EmbeddingBall", "L0", "L1", "L2", "Linf"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "EmbeddingBall", "Evaluation", "Examples", "Linf", "ModelError",
-    "PreflightError", "Rate", "Robust", "RobustError", "Targeted", "ThreatError", "Untargeted", "evaluate",
+    "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Targeted", "ThreatError", "Untargeted", "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

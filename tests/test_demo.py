@@ -41,7 +41,7 @@ def test_demo_shows_a_failure_and_a_pass(capfd):
 def test_demo_fails_when_its_outcome_is_another(monkeypatch, capsys, status, verdicts):
     ids = ("test_digits.py::test_standard_training[linf-0.1]", "test_digits.py::test_adversarial_training[linf-0.1]")
 
-    def run(command, *, cwd, check):
+    def run(command, *, cwd, **_):
         checks = [{"id": i, "verdict": verdict} for i, verdict in zip(ids, verdicts, strict=True)]
         (Path(cwd) / "demo.json").write_text(json.dumps({"checks": checks}))
         return subprocess.CompletedProcess(command, status)
@@ -70,8 +70,9 @@ def test_no_command_is_a_usage_error(capsys):
     assert "required: command" in capsys.readouterr().err
 
 
-def test_text_example_passes():
+def test_text_example_passes(monkeypatch):
     pytest.importorskip("transformers")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".", "."]
     result = subprocess.run(command, cwd=EXAMPLES / "text", capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -55,7 +55,7 @@ def adapt(
 
 
 def _is_adapted(model: Any) -> bool:
-    names = ("name", "space", "device", "classes", "encode", "batch", "logits", "isolated")
+    names = ("name", "space", "device", "classes", "notes", "training_parts", "encode", "batch", "logits", "isolated")
     return not isinstance(model, (nn.Module, type)) and all(hasattr(model, name) for name in names)
 
 

@@ -14,9 +14,10 @@ TEST_FRAME = 3
 
 
 class RobustWarning(pytest.PytestWarning):
-    """A check passed or was only advisory, and there is something to know about it."""
+    """A check passed or was only advisory, and there is something to know about it.
 
-    __module__ = "pytest_robust"
+    It keeps the name of this module: an xdist controller looks a worker's warning up there, and ends where it is not.
+    """
 
 
 def judge(check: Record) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -115,7 +115,8 @@ def _command_line(config: pytest.Config) -> Choices:
 
 def _configured(config: pytest.Config) -> Choices:
     def read(key: str, parse: Callable[[str], T]) -> T | None:
-        return _parsed(f"ini option {key}", _getini(config, key), lambda value: parse(str(value)))
+        value = _getini(config, key)
+        return _parsed(f"ini option {key}", None if value is None else str(value), parse)
 
     def read_all(key: str, parse: Callable[[str], T]) -> tuple[T, ...] | None:
         return _parsed_all(f"ini option {key}", _getini(config, key), parse)
@@ -132,7 +133,7 @@ def _configured(config: pytest.Config) -> Choices:
     )
 
 
-def _getini(config: pytest.Config, key: str) -> object:
+def _getini(config: pytest.Config, key: str) -> Any:
     # At the first read of a key of the wrong type pytest 8.4 raises TypeError or ValueError, pytest 9 UsageError.
     try:
         return config.getini(key)
@@ -140,21 +141,19 @@ def _getini(config: pytest.Config, key: str) -> object:
         raise pytest.UsageError(f"ini option {key}: {error}") from None
 
 
-def _parsed(where: str, value: object, parse: Callable[[str], T]) -> T | None:
-    if value is None or value == "":
+def _parsed(where: str, text: str | None, parse: Callable[[str], T]) -> T | None:
+    if not text:
         return None
     try:
-        return parse(value)  # type: ignore[arg-type]  # options hold text, ini keys are made text by their caller
+        return parse(text)
     except ValueError as error:
         raise pytest.UsageError(f"{where}: {error}") from None
 
 
-def _parsed_all(where: str, values: object, parse: Callable[[str], T]) -> tuple[T, ...] | None:
-    if not values:
+def _parsed_all(where: str, texts: Sequence[str] | None, parse: Callable[[str], T]) -> tuple[T, ...] | None:
+    if not texts:
         return None
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        values = [str(values)]
-    words = [word.strip() for value in values for word in str(value).split(",")]
+    words = [word.strip() for text in texts for word in text.split(",")]
     if "" in words:
         raise pytest.UsageError(f"{where}: an empty item in {','.join(words)!r}")
     parsed = (_parsed(where, word, parse) for word in words)

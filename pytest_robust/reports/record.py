@@ -28,13 +28,13 @@ def record(evaluation: Evaluation, id: str) -> Record:
     }
     return {
         "id": id,
-        "name": e.name,
+        "name": str(e.name),
         "model": e.model,
         "threat": threat,
         "objective": e.objective,
         "profile": e.profile,
         "attacks": list(e.attacks),
-        "seed": e.seed,
+        "seed": int(e.seed),  # what the user passes may be a numpy integer, which is no JSON
         "device": e.device,
         "n": len(e),
         "decided": e.decided,
@@ -46,7 +46,10 @@ def record(evaluation: Evaluation, id: str) -> Record:
         "verdict": e.verdict,
         "health": {
             "level": e.health.level,
-            "checks": [{"name": c.name, "level": c.level, "detail": c.detail, "waived": c.waived} for c in e.health.checks],
+            "checks": [
+                {"name": c.name, "level": c.level, "detail": c.detail, "waived": c.waived and str(c.waived)}
+                for c in e.health.checks
+            ],
         },
         "broken_by": e.broken_counts(),
         "classes": _classes(e),

@@ -52,8 +52,8 @@ def test_what_was_settled_is_not_silently_ignored(given: dict[str, Any]) -> None
 
 def test_a_model_of_the_users_own_kind_is_taken_as_it_is() -> None:
     class Own:
-        name, space, device, classes = "own", "input", torch.device("cpu"), None
-        encode = batch = logits = isolated = None
+        name, space, device, classes, notes = "own", "input", torch.device("cpu"), None, ()
+        training_parts = encode = batch = logits = isolated = None
 
     own = Own()
     assert adapt(own) is own

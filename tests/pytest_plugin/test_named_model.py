@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import fake_engine
 import pytest
 from conftest import ARGUMENTS
@@ -110,6 +112,16 @@ def test_a_failing_factory_fails_the_check(check):
     result = check("--robust-model", "nets:broken", "--robust-data", "nets:data", "--robust-eps=0.1")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*OSError: no weights at /models/x.pt", "robust gate: FAIL, 1 error"])
+
+
+def test_root_and_current_directory_are_searched(check, project, monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(project.path))])
+    project.makepyprojecttoml("[tool.pytest.ini_options]")
+    (project.path / "scripts").mkdir()
+    (project.path / "scripts" / "sets.py").write_text("data = 'found'")
+    monkeypatch.chdir(project.path / "scripts")
+    check("--robust-model", "nets:weak", "--robust-data", "sets:data", "--robust-eps=1").assert_outcomes(passed=1)
+    assert fake_engine.CALLS[0].data == "found"
 
 
 def test_last_failed_runs_it_again(check):

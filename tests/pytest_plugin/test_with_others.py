@@ -49,6 +49,12 @@ def test_options_of_pytest(run: Run, options):
     result.stdout.fnmatch_lines(["robust gate: FAIL, 1 floor"])
 
 
+def test_without_a_terminal_the_exit_code_and_the_report_remain(run: Run, project):
+    result = run(FAILING, "-p", "no:terminal", "--robust-report=r.json")
+    assert result.ret == 1
+    assert json.loads((project.path / "r.json").read_text())["gate"]["verdict"] == "fail"
+
+
 def test_stop_at_the_first_failure_says_incomplete(run: Run, project):
     result = run(FAILING + PASSING, "-x", "--robust-report=r.json")
     result.assert_outcomes(failed=1)

@@ -16,6 +16,7 @@ def test_two(robust):
     assert robust(Fake(50), 0, eps=0.2).accuracy > 0.6
 
 def test_error(robust): robust(Fake(raises=ValueError('no')), 0, eps=0.1)
+def test_suspicious(robust): robust(Fake(50, level='suspicious'), 0, eps=0.1, min_accuracy=0.4)
 def test_plain(): pass
 weak = Fake(31)
 @pytest.mark.skip
@@ -33,8 +34,8 @@ def test_same_verdicts_and_same_report(run_workers: Run, project):
     )
     for workers in ("0", "2"):
         result = run_workers(CHECKS, f"-n{workers}", "--robust-report=r.json", "--robust-report=r.md", "-p", "spy", *named)
-        result.assert_outcomes(passed=4, failed=3, skipped=1)
-        outputs.append([line for line in result.outlines if line.startswith(("test_", "weak", "robust gate"))][-8:])
+        result.assert_outcomes(passed=5, failed=3, skipped=1, warnings=1)
+        outputs.append([line for line in result.outlines if line.startswith(("test_", "weak", "robust gate"))][-9:])
         assert f"torch imported: {workers == '0'}" in result.outlines
         reports.append(((project.path / "r.json").read_bytes(), (project.path / "r.md").read_bytes()))
     assert reports[0] == reports[1]

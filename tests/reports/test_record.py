@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from sample_checks import UNSURE, evaluation, health
 
@@ -22,6 +24,11 @@ def test_record_is_plain_json_with_the_schema():
     assert made["verdict"] == "fail"
     assert made["cost"] == {"forward": 1700, "backward": 1440, "seconds": 0.3}
     assert made["health"] == {"level": "trusted", "checks": []}
+
+
+def test_what_the_user_passes_becomes_json():
+    made = record(evaluation(seed=np.int64(3), name=7, health=health("invalid", waived=Path("why.md"))), "a")
+    assert (json.loads(json.dumps(made))["seed"], made["name"], made["health"]["checks"][0]["waived"]) == (3, "7", "why.md")
 
 
 def test_needed_is_the_exact_count():

@@ -44,7 +44,10 @@ def best_linear(norm: str, g: np.ndarray, low: np.ndarray, high: np.ndarray, eps
     if norm == "l1":
         n = len(g)  # d = p - q with p, q >= 0
         answer = linprog(
-            np.concatenate([-g, g]), A_ub=np.ones((1, 2 * n)), b_ub=[eps], bounds=[*((0, h) for h in high), *((0, -b) for b in low)]
+            np.concatenate([-g, g]),
+            A_ub=np.ones((1, 2 * n)),
+            b_ub=[eps],
+            bounds=[*((0, h) for h in high), *((0, -b) for b in low)],
         )
         return float(-answer.fun)
     # l2: bisection on the scale t of clamp(t * g)
