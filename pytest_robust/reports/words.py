@@ -37,9 +37,10 @@ def floor(check: Record) -> str:
 
 
 def conditions(check: Record) -> str:
-    """``(linf 8/255, n=1000, 95% CI 28.3-34.2)``, or how many examples were decided."""
+    """``(linf 8/255, n=1000, 95% CI 28.3-34.2)``, or that it is a bound and on how many examples it rests."""
     if check["bound"] != "exact":
-        return f"({threat(check)}, decided on {check['decided']} of {check['n']})"
+        side = "at most" if check["bound"] == "upper" else "at least"
+        return f"({threat(check)}, n={check['n']}, {side}: decided on {check['decided']} of {check['n']})"
     low, high = (100 * check["robust"][side] for side in ("low", "high"))
     return f"({threat(check)}, n={check['n']}, 95% CI {low:.1f}-{high:.1f})"
 
@@ -47,15 +48,13 @@ def conditions(check: Record) -> str:
 def missed_floor(check: Record) -> str:
     """The sentence of a missed floor.
 
-    It has the form of a failed assert, for pytest then prints it without the name of the exception. An early decision
-    knows a bound only, and says so.
+    It has the form of a failed assert, for pytest then prints it without the name of the exception. After an early
+    decision it holds for the best that was still possible, and the conditions say so.
     """
     accuracy, wanted = percent(check["robust"]["k"], check["n"]), f"{100 * check['floor']:.1f}%"
     if accuracy == wanted:  # rounding hides the gap: counts do not
         accuracy, wanted = f"{check['robust']['k']} of {check['n']}", f"{check['needed']}"
-    if check["bound"] == "exact":
-        return f"assert robust accuracy {accuracy} >= {wanted} {conditions(check)}"
-    return f"assert robust accuracy <= {accuracy}, wanted >= {wanted} {conditions(check)}"
+    return f"assert robust accuracy {accuracy} >= {wanted} {conditions(check)}"
 
 
 def not_evidence(check: Record) -> str:

@@ -34,7 +34,7 @@ def test_early_decision_shows_its_bound(run: Run):
     result = run("def test_a(robust): robust(Fake(39, undecided=20, bound='upper'), 0, eps='8/255', min_accuracy=0.4)\n")
     result.stdout.fnmatch_lines(
         [
-            "*assert robust accuracy <= 39.0%, wanted >= 40.0% (linf 8/255, decided on 80 of 100)",
+            "*assert robust accuracy 39.0% >= 40.0% (linf 8/255, n=100, at most: decided on 80 of 100)",
             "*at least 1 more example must*",
         ]
     )

@@ -16,7 +16,7 @@ def test_missed_floor_is_one_sentence():
 
 def test_missed_floor_that_was_certain_early():
     sentence = words.missed_floor(check(**UNSURE))
-    assert sentence == "assert robust accuracy <= 60.0%, wanted >= 70.0% (linf 8/255, decided on 8 of 10)"
+    assert sentence == "assert robust accuracy 60.0% >= 70.0% (linf 8/255, n=10, at most: decided on 8 of 10)"
 
 
 def test_missed_floor_that_rounding_would_hide():
