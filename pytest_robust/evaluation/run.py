@@ -31,6 +31,7 @@ class Run:
         self.name, self.subjects, self.passes, self.attacks = name, subjects, passes, attacks
         self.tally, self.report = tally, report
         self.stages: list[Stage] = []
+        self._tried: set[int] = set()
         self._usable: set[int] = set()
         self._unstable: set[int] = set()
         self._rejected: set[int] = set()
@@ -52,8 +53,8 @@ class Run:
         Args:
             logits: (n, C) clean logits, as they came in batches.
         """
-        attackable = self.subjects.objective.attackable(self.subjects.examples.labels).tolist()
-        survivors = [row for row in self.tally.rows_standing() if attackable[row]]
+        # After an early verdict some were never attacked: they say nothing about the attack.
+        survivors = [row for row in self.tally.rows_standing() if row in self._tried]
         return [
             health.strength(self.attacks),
             health.gradients(survivors, self._usable),
@@ -88,6 +89,7 @@ class Run:
             stop=stop,
         )
         search.over(rows)
+        self._tried |= search.tried
         self._usable |= search.usable
         self._unstable |= search.unstable
         cost = Cost(self.passes.forward - forward, self.passes.backward - backward, time.perf_counter() - began)

@@ -19,7 +19,7 @@ class Search:
     """Runs an attack on examples until each is broken, or its runs are spent, or it is told to stop.
 
     Attributes:
-        usable: rows at which some run began with a gradient that is finite and not zero.
+        tried: rows that got a gradient at all. usable: those for which one at the start of a run was finite and not zero.
         unstable: rows at which the model returned logits that are not finite.
     """
 
@@ -42,6 +42,7 @@ class Search:
         self.subjects, self.passes, self.attack = subjects, passes, attack
         self.confirm, self.survived, self.stop = confirm, survived, stop
         self.runs = subjects.runs(attack)
+        self.tried: set[int] = set()
         self.usable: set[int] = set()
         self.unstable: set[int] = set()
 
@@ -76,6 +77,7 @@ class Search:
         logits, losses, grad = self.passes.gradient(loss, live.x, live.context)
         fresh = [i for i, steps in enumerate(slots.steps) if steps == 0]
         if fresh:
+            self.tried.update(slots.tasks[i].row for i in fresh)
             size = grad[fresh].flatten(1).abs().amax(1)
             self.usable.update(slots.tasks[fresh[i]].row for i in _where((size > 0) & size.isfinite()))
         broken = self._broken(logits, slots)

@@ -13,6 +13,10 @@ TEST_FRAME = 3
 """A warning is shown at the line of the test: it calls the fixture, which calls ``judge``."""
 
 
+_VERDICT = "_robust_verdict"
+"""Marks our own errors: a class of its own would put its name before the sentence."""
+
+
 class RobustWarning(pytest.PytestWarning):
     """A check passed or was only advisory, and there is something to know about it.
 
@@ -35,13 +39,20 @@ def judge(check: Record) -> None:
     elif check["floor"] is not None and check["health"]["level"] == "invalid":
         sentence = words.not_evidence(check)
     if sentence is not None and check["tier"] == "critical":
-        raise AssertionError(sentence)
+        error = AssertionError(sentence)
+        setattr(error, _VERDICT, True)
+        raise error
     if sentence is not None:
         warnings.warn(RobustWarning(f"{check['id']}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=TEST_FRAME)
     elif check["health"]["level"] == "suspicious":
         worst = next(c for c in check["health"]["checks"] if c["level"] == "suspicious" and not c["waived"])
         told = f"{check['id']}: robust accuracy {words.bounded(check)} is suspicious: {worst['name']}: {worst['detail']}"
         warnings.warn(RobustWarning(told), stacklevel=TEST_FRAME)
+
+
+def is_verdict(error: BaseException) -> bool:
+    """Whether ``judge`` raised it."""
+    return getattr(error, _VERDICT, False) is True
 
 
 def unbelievable(checks: list[Record]) -> str | None:

@@ -20,7 +20,7 @@ from pytest_robust.pytest_plugin.compare import explain
 from pytest_robust.pytest_plugin.fixture import Checks, Robust
 from pytest_robust.pytest_plugin.marker import declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
-from pytest_robust.pytest_plugin.outcome import unbelievable
+from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable
 from pytest_robust.pytest_plugin.session import RECORDS, ROBUST, Ledger
 from pytest_robust.pytest_plugin.settings import Settings
 
@@ -95,8 +95,18 @@ def pytest_runtest_makereport(
         if call.excinfo is not None and isinstance(call.excinfo.value, (RobustError, pytest.UsageError)):
             # The message says it all; the frames between the test and the model are ours.
             report.longrepr = call.excinfo.getrepr(style="value", chain=False)
+        elif call.excinfo is not None and is_verdict(call.excinfo.value):
+            _shorten(report, item, call.excinfo)
         report.sections += _sections(item.nodeid, records)
     return report
+
+
+def _shorten(report: pytest.TestReport, item: pytest.Item, error: pytest.ExceptionInfo[BaseException]) -> None:
+    """Show the line of the call and the sentence: models and data among the arguments would fill the screen."""
+    if isinstance(item, pytest.Function) and item.config.getoption("tbstyle", "auto") == "auto":
+        report.longrepr = error.getrepr(
+            style="short", chain=False, tbfilter=lambda shown: shown.traceback.cut(path=item.path).filter(shown)
+        )
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:

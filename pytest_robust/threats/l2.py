@@ -10,8 +10,8 @@ from torch import Tensor
 from pytest_robust.threats.ball import Ball
 from pytest_robust.threats.region import Region
 
-_NEWTON_STEPS = 24
-"""The set of features at their bound grows with every step; ten are enough in practice, and all are feasible."""
+_NEWTON_STEPS = 12
+"""The set of features at their bound grows with every step; six are enough in practice, and all are feasible."""
 
 
 class L2Geometry:

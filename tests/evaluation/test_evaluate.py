@@ -78,6 +78,7 @@ def test_later_attacks_see_only_survivors(full):
 def test_a_certain_verdict_stops_early_and_says_so(trained, data, full, floor, bound, verdict):
     result = evaluate(trained, data, EPS, min_accuracy=floor, batch_size=16)
     assert (result.bound, result.verdict) == (bound, verdict)
+    assert result.health.level == "trusted"
     assert result.decided < len(result)
     assert UNDECIDED in result.broken_by
     assert result.cost.forward < full.cost.forward

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
 
 import fake_engine
 import pytest
+from projects import ARGUMENTS, HEADER, OWN_HEADER, Run
 
 # A run inside a test forgets the modules that it imported itself: all of the package is imported before.
 from pytest_robust.evaluation import progress  # noqa: F401
-from pytest_robust.pytest_plugin import plugin
 from pytest_robust.reports import files, terminal  # noqa: F401
-
-PLUGIN = plugin.__name__
-HEADER = "import pytest\nfrom fake_engine import Fake\n\n"
-# In processes of their own, the ones that import the tests replace their engine; the controller of xdist does not.
-OWN_HEADER = (
-    f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import fake_engine
-fake_engine.install()
-"""
-    + HEADER
-)
-
-# The warnings of a run inside a test are its own matter, whatever this suite makes of warnings.
-ARGUMENTS = ("-p", PLUGIN, "-W", "default")
-
-Run = Callable[..., pytest.RunResult]
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Run
+from projects import Run
 
 from pytest_robust.evaluation import Rate
 from pytest_robust.pytest_plugin.compare import explain

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import ARGUMENTS
+from projects import ARGUMENTS
 
 MODEL = """
 import torch

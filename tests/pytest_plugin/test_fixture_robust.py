@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fake_engine
 import pytest
-from conftest import Run
+from projects import Run
 
 
 def test_missed_floor_fails_with_the_verdict_in_one_line(run: Run):
@@ -15,8 +15,9 @@ def test_missed_floor_fails_with_the_verdict_in_one_line(run: Run):
         """.replace("\n        ", "\n")
     )
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E       assert robust accuracy 31.2% >= 40.0% (linf 8/255, n=1000, 95% CI 28.3-34.2)"])
+    result.stdout.fnmatch_lines(["E   assert robust accuracy 31.2% >= 40.0% (linf 8/255, n=1000, 95% CI 28.3-34.2)"])
     assert "fixture.py" not in result.stdout.str()
+    assert "robust = <" not in result.stdout.str()
 
 
 def test_met_floor_passes_and_returns_the_evaluation(run: Run):

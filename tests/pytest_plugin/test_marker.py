@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fake_engine
 import pytest
-from conftest import Run
+from projects import Run
 
 from pytest_robust.pytest_plugin import marker
 

@@ -6,7 +6,7 @@ import sys
 
 import fake_engine
 import pytest
-from conftest import ARGUMENTS
+from projects import ARGUMENTS
 
 NETS = """
 import functools

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fake_engine
 import pytest
-from conftest import Run
+from projects import Run
 
 SILENT = "def test_a(robust): robust(Fake(), 0)\n"
 NAMED = "@pytest.mark.robust('l2', 0.5, min_accuracy=0.2, n=50)\ndef test_a(robust): robust(Fake(), 0)\n"

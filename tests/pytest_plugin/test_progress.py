@@ -6,7 +6,7 @@ import sys
 from contextlib import nullcontext
 
 import pytest
-from conftest import Run
+from projects import Run
 
 from pytest_robust.evaluation import Progress
 from pytest_robust.pytest_plugin import progress

@@ -7,7 +7,7 @@ import os
 import xml.etree.ElementTree as ET
 
 import pytest
-from conftest import Run
+from projects import Run
 
 PASSING = "def test_ok(robust): robust(Fake(60), 0, eps='8/255', min_accuracy=0.4)\n"
 FAILING = "def test_bad(robust): robust(Fake(31), 0, eps='8/255', min_accuracy=0.4)\n"

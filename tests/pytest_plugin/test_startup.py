@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ARGUMENTS
+from projects import ARGUMENTS
 
 SPY = """
 import sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import ARGUMENTS, Run
+from projects import ARGUMENTS, Run
 
 CHECKS = """
 @pytest.mark.robust(eps=['2/255', '4/255', '8/255'], min_accuracy={'2/255': 0.2, '8/255': 0.4})

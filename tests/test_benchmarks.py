@@ -1,0 +1,164 @@
+"""The benchmarks measure what they say: each runs here on little, without data of others and without other libraries."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+NAMES = ("common", "linear", "logit_scale", "overhead", "peers", "startup", "zoo")
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """A script as a module; they import each other by bare names, as scripts do."""
+    monkeypatch.syspath_prepend(FOLDER)
+    yield importlib.import_module
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def same_torch():
+    """The scripts set threads and seed, as programs may."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_no_point_of_ball_and_box_beats_the_closed_form(load, norm):
+    linear = load("linear")
+    rng = np.random.default_rng(0)
+    grad, down, up = rng.normal(size=(5, 3)), rng.random((5, 3)), rng.random((5, 3))
+    grad[0, 0], down[1, 1], up[1, 1] = 0.0, 0.0, 0.0
+    eps = {"linf": 0.3, "l2": 0.5, "l1": 0.6, "l0": 2}[norm]
+    best = linear.best_gain(norm, grad, down, up, eps)
+    for row in range(5):
+        # L0's best points are corners; a grid that holds them, and zero, is dense enough for the others.
+        axes = [np.unique([*np.linspace(-down[row, i], up[row, i], 81), 0.0]) for i in range(3)]
+        points = np.stack([axis.ravel() for axis in np.meshgrid(*axes)], 1)
+        order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
+        inside = points[np.linalg.norm(points, order, axis=1) <= eps]
+        found = (inside @ grad[row]).max()
+        assert best[row] - 0.1 <= found <= best[row] + 1e-9
+
+
+def test_a_point_outside_the_threat_breaks_nothing(load):
+    surviving = load("common").surviving
+    x, y = torch.full((4, 2), 0.5), torch.zeros(4, dtype=torch.int64)
+    moved = torch.tensor([[0.5, 0.6], [0.5, 0.9], [0.5, 0.45], [0.5, 1.2]])
+
+    def first_unless_second_is_larger(x):
+        return torch.stack([x[:, 0], x[:, 1] - 0.05], 1)
+
+    robust = [surviving(first_unless_second_is_larger, x, y, moved, "linf", eps).tolist() for eps in (0.11, 0.5, 0.8)]
+    assert robust == [[False, True, True, True], [False, False, True, True], [False, False, True, True]]
+
+
+def test_linear_is_exact(load, capsys):
+    assert load("linear").main(["--no-peers"]) == 0
+    out = capsys.readouterr().out
+    assert "0 of 2000 outcomes differ" in out
+    assert out.count("+0.0") == 4
+
+
+def test_logit_scale_changes_nothing(load, capsys, monkeypatch):
+    script = load("logit_scale")
+    rest, (x, y) = script.digits()
+    monkeypatch.setattr(script, "digits", lambda: (rest, (x[:60], y[:60])))
+    assert script.main(["--no-peers"]) == 0
+    *accuracies, differing = capsys.readouterr().out.splitlines()[2].split()[2:]
+    assert differing == "0"
+    assert len(set(accuracies)) == 1
+    assert 0 < float(accuracies[0]) < 90
+
+
+def test_overhead_counts_passes(load, capsys):
+    script = load("overhead")
+    options = ["--no-peers", "--models", "resnet", "--batch", "4", "--steps", "3", "--repeats", "2", "--target"]
+    assert script.main([*options, "1000"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:6]]
+    counts = [(float(row[-2]), float(row[-1])) for row in rows]
+    assert counts[:3] == [(3, 3), (3, 3), (4, 3)]
+    assert counts[3][0] > 4
+    assert script.main([*options, "0.001"]) == 1
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet"])
+def test_the_bare_loop_stays_in_the_ball(load, model):
+    script = load("overhead")
+    network = load("common").seeded(script.MODELS[model])
+    x, y = script.data(network, 4)
+    moved = script.bare(network, x, y, 5)
+    assert (moved - x).abs().max() <= script.EPS * 1.001
+    assert (moved - x).abs().mean() > script.EPS / 10
+    assert 0 <= moved.min() <= moved.max() <= 1
+
+
+def test_startup_imports_the_plugin_without_torch(load, capsys):
+    assert load("startup").main(["--repeats", "1", "--target", "10000"]) == 0
+    assert "imported because of the plugin: none of torch" in capsys.readouterr().out
+
+
+ZOO = """
+import torch
+from collections import namedtuple
+Entry = namedtuple("Entry", "model images labels eps")
+def names():
+    return ["line"]
+def load(name):
+    model = torch.nn.Linear(1, 2)
+    model.weight.data = torch.tensor([[0.0], [1.0]])
+    model.bias.data = torch.tensor([0.5, 0.0])
+    x = torch.linspace(0, 1, 40).view(-1, 1)
+    return Entry(model.eval(), x, (x[:, 0] > 0.5).long(), 0.1)
+"""
+
+
+@pytest.mark.parametrize(("reference", "status"), [(0.1, 0), (0.3, 1)])
+def test_zoo_compares_with_the_reference(load, capsys, tmp_path, reference, status):
+    """A threshold on one number: what is nearer to it than eps is not robust."""
+    (tmp_path / "zoo.py").write_text(ZOO, encoding="utf-8")
+    x = np.linspace(0, 1, 40)
+    robust = np.abs(x - 0.5) > reference
+    by = np.where(robust, -1, 1)
+    np.savez(tmp_path / "line.reference.npz", clean=np.ones(40, bool), robust=robust, broken_by=by)
+    assert load("zoo").main(["--zoo", str(tmp_path)]) == status
+    row = capsys.readouterr().out.splitlines()[2].split()
+    here = (np.abs(x - 0.5) > 0.1).mean()
+    assert row[3:7] == ["100.0", f"{100 * here:.1f}", f"{100 * robust.mean():.1f}", f"{100 * robust.mean():.1f}"]
+    assert int(row[7]) == round(40 * (here - robust.mean()))
+
+
+def test_zoo_names_a_folder_that_is_none(load, tmp_path):
+    with pytest.raises(SystemExit, match="has no zoo.py"):
+        load("zoo").main(["--zoo", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["linear", "logit_scale", "overhead", "startup", "zoo"])
+def test_help_says_what_is_measured(load, capsys, name):
+    script = load(name)
+    with pytest.raises(SystemExit) as ended:
+        script.main(["--help"])
+    assert ended.value.code == 0
+    assert script.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_peers_that_are_not_installed_are_named(load, monkeypatch):
+    peers = load("peers")
+    monkeypatch.setattr(peers.Peer, "installed", None)
+    found, line = peers.chosen()
+    assert found == []
+    assert all(f"{package} not installed" in line for package in ("torchattacks", "foolbox", "cleverhans"))
+
+
+def test_every_peer_is_compared_in_the_norms_that_all_have(load):
+    for peer in load("peers").PEERS:
+        assert {"linf", "l2"} <= set(peer.norms) <= {"linf", "l2", "l1"}, peer.name
