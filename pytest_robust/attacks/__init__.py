@@ -14,7 +14,7 @@ _MAKERS: dict[str, Callable[[], Attack]] = {
     "pgd": PGD,
     "pgd-margin": lambda: PGD("margin", n_steps=20, step_size=1.0, schedule="cosine", momentum=0.75, random_start=False),
     "pgd-t": lambda: PGD(
-        "margin-t", n_steps=30, step_size=1.0, schedule="cosine", momentum=0.75, random_start=False, n_targets=9
+        "margin-t", n_steps=40, step_size=1.0, schedule="cosine", momentum=0.75, random_start=False, n_targets=9
     ),
     "apgd-ce": APGD,
     "apgd-margin": lambda: APGD("margin"),
