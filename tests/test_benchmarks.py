@@ -102,6 +102,15 @@ def test_the_bare_loop_stays_in_the_ball(load, model):
     assert 0 <= moved.min() <= moved.max() <= 1
 
 
+def test_startup_measures_with_cached_bytecode(load, monkeypatch, tmp_path):
+    """Where no bytecode may be written, each process would compile the plugin, and that would be called its cost."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    script = load("startup")
+    script.project(tmp_path)
+    script.collect(tmp_path)
+    assert [path.name for path in tmp_path.rglob("bytecode/**/pytest_plugin/plugin.*.pyc")]
+
+
 def test_startup_imports_the_plugin_without_torch(load, capsys):
     assert load("startup").main(["--repeats", "1", "--target", "10000"]) == 0
     assert "imported because of the plugin: none of torch" in capsys.readouterr().out

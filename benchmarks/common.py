@@ -1,0 +1,74 @@
+"""What the benchmarks share: the table, the machine it was made on, and small networks and data."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from tabulate import tabulate
+from torch import Tensor, nn
+
+import pytest_robust
+
+
+def show(rows: Sequence[Sequence[object]], headers: Sequence[str], *notes: str) -> None:
+    """Print the table, what it was made with, and what to know about it."""
+    print(tabulate(rows, headers, disable_numparse=True))
+    versions = f"pytest-robust {pytest_robust.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    print(
+        "", f"{versions}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} torch threads", *notes, sep="\n", flush=True
+    )
+
+
+def middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, lower and upper quartile."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return float(median), float(low), float(high)
+
+
+def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """``build()`` with weights that depend on the seed alone, in eval mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build().eval()
+
+
+def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The digits of scikit-learn, (n, 1, 8, 8) in [0, 1]: 1,297 images to train on, 500 to test on."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    x = torch.tensor(images[order] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
+    y = torch.tensor(labels[order], dtype=torch.int64)
+    return (x[500:], y[500:]), (x[:500], y[:500])
+
+
+def train(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, noise: float = 0.0, seed: int = 0) -> nn.Module:
+    """Minimise the cross-entropy with Adam, on inputs with uniform noise of this size; back in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    model.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(y), generator=generator).split(64):
+            moved = x[rows] + noise * (2 * torch.rand(x[rows].shape, generator=generator) - 1)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(moved.clamp(0, 1)), y[rows]).backward()
+            optimizer.step()
+    model.zero_grad(set_to_none=True)
+    return model.eval()
+
+
+def surviving(model: nn.Module, x: Tensor, y: Tensor, moved: Tensor, norm: str, eps: float) -> Tensor:
+    """(n,) bool: right at ``x``, and right at ``moved`` or ``moved`` is outside the ball or the box.
+
+    Rounding in float32 is forgiven, so that libraries which do not guard against it are not marked down for it.
+    """
+    delta = (moved - x).flatten(1).double()
+    size = {"linf": delta.abs().amax(1), "l2": delta.norm(dim=1), "l1": delta.abs().sum(1), "l0": (delta != 0).sum(1)}[norm]
+    inside = (size <= eps * (1 + 1e-5) + 1e-6) & ((moved >= -1e-6) & (moved <= 1 + 1e-6)).flatten(1).all(1)
+    with torch.no_grad():
+        right: Tensor = (model(x).argmax(1) == y) & ((model(moved).argmax(1) == y) | ~inside)
+    return right
