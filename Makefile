@@ -38,7 +38,7 @@ coverage: $(READY)
 	$(BIN)/coverage report
 
 bench: $(READY)
-	set -e; for script in `grep -l __main__ benchmarks/*.py`; do $(BIN)/python $$script $(ARGS); done
+	$(BIN)/python benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
