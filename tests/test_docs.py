@@ -166,7 +166,7 @@ def test_verdicts_names_every_finding_and_no_other():
     table = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8").split("| finding |")[1].split("## Errors")[0]
     named = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
     code = inspect.getsource(health) + inspect.getsource(preflight)
-    made = re.findall(r"(?:HealthCheck|_judged|findings\.stop|findings\.add)\(\s*\"([\w-]+)\"", code)
+    made = re.findall(r"(?:HealthCheck|self\._check|findings\.stop|findings\.add)\(\s*\"([\w-]+)\"", code)
     assert sorted(named) == sorted(set(made))
 
 

@@ -113,5 +113,8 @@ def best_first(threat: Threat, live: Live, grad: Tensor, moved: Tensor) -> Tenso
 
 def _normalised(grad: Tensor) -> Tensor:
     """Each example's gradient divided by its mean absolute value, so that no step outweighs another by its scale."""
-    scale = grad.abs().flatten(1).mean(1).view(-1, *[1] * (grad.ndim - 1))
-    return grad / torch.where(scale > 0, scale, 1.0)
+    shape = (-1, *[1] * (grad.ndim - 1))
+    largest = grad.abs().flatten(1).amax(1).view(shape)
+    grad = grad / torch.where(largest > 0, largest, 1.0)  # so that no mean overflows or underflows
+    mean = grad.abs().flatten(1).mean(1).view(shape)
+    return grad / torch.where(mean > 0, mean, 1.0)

@@ -9,7 +9,7 @@ from pytest_robust.attacks import Attack
 from pytest_robust.budget import Number, parse_floor
 from pytest_robust.data import load, stratified
 from pytest_robust.data.examples import Examples
-from pytest_robust.errors import ThreatError
+from pytest_robust.errors import PreflightError, ThreatError
 from pytest_robust.evaluation.passes import Passes, full_precision
 from pytest_robust.evaluation.preflight import mode, preflight
 from pytest_robust.evaluation.progress import Report
@@ -41,6 +41,7 @@ def evaluate(
     normalize: Normalize | None = None,
     waive: Mapping[str, str] | None = None,
     name: str = "evaluation",
+    stop_early: bool = True,
     progress: Report | None = None,
 ) -> Evaluation:
     """Attack a model on data within a threat, and say what survived. Nothing of the user's is changed.
@@ -53,7 +54,7 @@ def evaluate(
         objective: what counts as broken; ``Untargeted()`` when left out.
         profile: ``"smoke"``, ``"standard"`` or ``"release"``: how much attack, how much data.
         attacks: names or attack objects, instead of the profile's.
-        min_accuracy: the floor. With it, ``standard`` stops as soon as the verdict is certain.
+        min_accuracy: the floor. stop_early: with a floor, ``standard`` and ``smoke`` stop as soon as the verdict is certain.
         n: a stratified subset of so many examples, chosen by content. seed: of the subset and of every attack.
         batch_size: examples per pass; found by itself when left out, and halved when memory runs out. No result depends
             on it.
@@ -77,7 +78,7 @@ def evaluate(
 
     adapted = adapt(model, device=device, normalize=normalize, classes=classes)
     check_space(adapted, threat)
-    examples, notes = _selected(load(data, classes=adapted.classes), chosen, n, seed)
+    examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
         encoded = adapted.encode(examples)
@@ -85,7 +86,7 @@ def evaluate(
         found = preflight(adapted, encoded, threat, batch_size=passes.most, waive=waive)
         passes.forward, passes.backward = found.forward, found.backward
         subjects = Subjects(adapted, encoded, threat, objective, found.logits, seed)
-        tally = Tally(found.correct, found.logits.argmax(1), floor, early=chosen.early)
+        tally = Tally(found.correct, found.logits.argmax(1), floor, early=chosen.early and stop_early)
         run = Run(name, subjects, passes, attack_list, tally, progress)
         run.attack()
         checks = run.health(found.logits)
@@ -131,9 +132,21 @@ def check_space(model: Model, threat: Threat) -> None:
     )
 
 
-def _selected(examples: Examples, profile: Profile, n: int | None, seed: int) -> tuple[Examples, list[str]]:
-    """The examples to attack, and what to say about the choice."""
+def _selected(
+    examples: Examples, objective: Objective, profile: Profile, n: int | None, seed: int
+) -> tuple[Examples, list[str]]:
+    """The examples to attack, and what to say about the choice.
+
+    Raises:
+        PreflightError: the objective leaves none.
+    """
     notes = [] if profile.evidence else ["smoke profile: a quick look, no evidence of robustness"]
+    attackable = objective.attackable(examples.labels).nonzero().flatten().tolist()
+    if not attackable:
+        raise PreflightError(f"{objective.name}: every example belongs to the target class; there is nothing to attack")
+    if len(attackable) < len(examples):
+        notes.append(f"{len(examples) - len(attackable)} examples of the target class are left out")
+        examples = examples.subset(attackable)
     most = n if n is not None else profile.most
     if most is None or most >= len(examples):
         return examples, notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -18,58 +19,85 @@ _SAME = 1e-3
 """Difference of logits, as a share of their spread, that rounding alone does not make."""
 
 
-def _judged(name: str, share: float, suspicious: float, detail: str) -> HealthCheck:
-    """Trusted at no share, invalid from 5 % on: that much of the survivors could be broken and not be seen to be."""
-    level: Level = "invalid" if share >= 0.05 else "suspicious" if share > suspicious else "trusted"
-    return HealthCheck(name, level, detail)
+@dataclass(frozen=True)
+class Doubts:
+    """Survivors that may have survived only because the attack could not work on them.
+
+    Attributes:
+        survivors: rows that outlived the attacks. needed: how many the floor asks for; None without a floor.
+        masked: gradients were zero, or NaN. unstable: logits were NaN or infinite. rejected: broken in a batch and not
+            alone. immovable: nothing of the example may move.
+    """
+
+    survivors: Sequence[int]
+    masked: set[int]
+    unstable: set[int]
+    rejected: set[int]
+    immovable: set[int]
+    needed: int | None
+
+    def checks(self) -> list[HealthCheck]:
+        """One finding each. A doubt is invalid from 5 % of the survivors on, or when the floor rests on the doubtful."""
+        return [
+            self._check(
+                "gradients",
+                self.masked,
+                "gradients usable on every survivor",
+                "had gradients that were zero or NaN: the attack could not work there; look for rounding, quantisation, "
+                "saturation, .detach(), an argmax, or a where() around a square root in the forward pass",
+            ),
+            self._check(
+                "finite",
+                self.unstable,
+                "logits finite under attack",
+                "had logits that were NaN or infinite under attack; torch.autograd.set_detect_anomaly(True) helps to find "
+                "the operation that overflows",
+            ),
+            self._check(
+                "verified",
+                self.rejected,
+                "every adversarial example was broken again when run alone",
+                "were broken in a batch and not when run alone: predictions depend on the batch, on chance, or on rounding",
+                # One in a hundred may sit within rounding of the decision boundary.
+                tolerated=0.01,
+            ),
+            self._check(
+                "room",
+                self.immovable,
+                "every survivor could be moved",
+                "could not be moved at all: the mask forbids it, or eps is below the spacing of floats there",
+            ),
+        ]
+
+    def _check(self, name: str, rows: set[int], fine: str, wrong: str, *, tolerated: float = 0.0) -> HealthCheck:
+        count = len(rows.intersection(self.survivors))
+        if not count:
+            return HealthCheck(name, "trusted", fine)
+        share = count / len(self.survivors)
+        level: Level = "invalid" if share >= 0.05 or self._decisive else "suspicious" if share > tolerated else "trusted"
+        detail = f"{count} of {len(self.survivors)} survivors {wrong}"
+        if self._decisive:
+            detail += "; without them the floor is missed"
+        return HealthCheck(name, level, detail)
+
+    @property
+    def doubtful(self) -> set[int]:
+        """The survivors with any of these doubts."""
+        return (self.masked | self.unstable | self.rejected | self.immovable).intersection(self.survivors)
+
+    @property
+    def _decisive(self) -> bool:
+        count = len(self.survivors)
+        return self.needed is not None and count - len(self.doubtful) < self.needed <= count
 
 
-def gradients(survivors: Sequence[int], usable: set[int]) -> HealthCheck:
-    """Survivors whose every gradient was zero or not finite were never attacked."""
-    masked = [row for row in survivors if row not in usable]
-    share = len(masked) / max(1, len(survivors))
-    if not masked:
-        return HealthCheck("gradients", "trusted", "gradients usable on every survivor")
-    detail = (
-        f"gradients are zero or not finite on {len(masked)} of {len(survivors)} survivors: the attack could not work there; "
-        "look for rounding, quantisation, saturation, .detach() or an argmax in the forward pass"
-    )
-    return _judged("gradients", share, 0.0, detail)
-
-
-def finite(survivors: Sequence[int], unstable: set[int]) -> HealthCheck:
-    """Survivors at which the model returned NaN or infinity while under attack."""
-    count = len(unstable.intersection(survivors))
-    if not count:
-        return HealthCheck("finite", "trusted", "logits finite under attack")
-    detail = (
-        f"logits were NaN or infinite under attack on {count} of {len(survivors)} survivors; "
-        "find the operation that overflows, torch.autograd.set_detect_anomaly(True) names it"
-    )
-    return HealthCheck("finite", "invalid", detail)
-
-
-def verified(survivors: Sequence[int], rejected: set[int]) -> HealthCheck:
-    """Survivors that were broken in a batch, but not when run alone."""
-    count = len(rejected.intersection(survivors))
-    share = count / max(1, len(survivors))
-    detail = (
-        f"{count} of {len(survivors)} survivors were broken in a batch and not when run alone: predictions depend on "
-        "the batch or on chance"
-        if count
-        else "every adversarial example was broken again when run alone"
-    )
-    # One in a hundred may sit within rounding of the decision boundary.
-    return _judged("verified", share, 0.01, detail)
-
-
-def repeatable(subjects: Subjects, passes: Passes, logits: torch.Tensor, survivors: Sequence[int]) -> list[HealthCheck]:
-    """The model run again on a few survivors, one at a time: do the logits depend on chance, or on the batch?"""
-    chosen = [survivors[i] for i in keyed.order(subjects.seed, [subjects.examples.ids[row] for row in survivors])][:_SAMPLE]
+def repeatable(subjects: Subjects, passes: Passes, logits: torch.Tensor) -> list[HealthCheck]:
+    """The model run again on a few examples, one at a time: do the logits depend on chance, or on the batch?"""
+    chosen = keyed.order(subjects.seed, subjects.examples.ids)[:_SAMPLE]
     alone, again = (_alone(subjects, passes, chosen) for _ in range(2))
     scale = subjects.scale[chosen]
-    chance = ((alone - again).abs().amax(1) / scale) if chosen else torch.zeros(1)
-    batch = ((alone - logits[chosen]).abs().amax(1) / scale) if chosen else torch.zeros(1)
+    chance = (alone - again).abs().amax(1) / scale
+    batch = (alone - logits[chosen]).abs().amax(1) / scale
     random = bool((chance > _SAME).any())
     dependent = bool((batch > _SAME).any()) and not random
     return [
@@ -97,11 +125,13 @@ def _alone(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> torch.Ten
     for row in rows:
         x, context, _ = subjects.place([row])
         results.append(passes.logits(x, context).cpu())
-    return torch.cat(results) if results else torch.zeros(0, 2)
+    return torch.cat(results)
 
 
 def strength(attacks: Sequence[Attack]) -> HealthCheck:
-    """One gradient step is no attack to pass a model on."""
+    """A few gradient steps are no attack to pass a model on."""
+    if not attacks:
+        return HealthCheck("strength", "trusted", "no attack was run: the verdict was certain without")
     names = ", ".join(attack.name for attack in attacks)
     if max(attack.n_steps for attack in attacks) < 10:
         detail = f"only {names} was run, of fewer than 10 steps: that is no evidence; add an iterative attack"

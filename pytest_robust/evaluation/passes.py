@@ -45,7 +45,8 @@ class Passes:
         """
 
         def one(rows: slice, part: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-            point = x[rows].detach().requires_grad_()
+            # A copy: a model may write into its input (under no_grad, or through .data) without being refused.
+            point = x[rows].detach().clone().requires_grad_()
             with torch.enable_grad():
                 logits = self.model.logits(point, part)
                 losses = loss(logits, rows)

@@ -287,7 +287,7 @@ def _check_gradient(model: Model, examples: Examples, passes: Passes, findings: 
             "attacks need the gradient with respect to the input"
         ) from error
     flat = grad.flatten(1)
-    if bool((flat.isfinite().all(1) & (flat != 0).any(1)).any()):
+    if bool((~flat.isnan().any(1) & (flat != 0).any(1)).any()):
         return
     if not any(tracked):
         reason = "the outputs are cut off from the input (torch.no_grad, .detach(), .numpy() or .data in forward?)"

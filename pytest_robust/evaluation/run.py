@@ -9,13 +9,13 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live
-from pytest_robust.evaluation import health
+from pytest_robust.evaluation.health import Doubts, repeatable, strength
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.progress import Progress, Report
 from pytest_robust.evaluation.result import Cost, HealthCheck, Stage
-from pytest_robust.evaluation.search import Search
+from pytest_robust.evaluation.search import Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
-from pytest_robust.evaluation.tally import Tally
+from pytest_robust.evaluation.tally import Break, Tally
 
 
 class Run:
@@ -31,17 +31,11 @@ class Run:
         self.name, self.subjects, self.passes, self.attacks = name, subjects, passes, attacks
         self.tally, self.report = tally, report
         self.stages: list[Stage] = []
-        self._tried: set[int] = set()
-        self._usable: set[int] = set()
-        self._unstable: set[int] = set()
+        self._observed = Observed()
         self._rejected: set[int] = set()
 
     def attack(self) -> None:
         """The whole schedule, or as much of it as makes the verdict certain."""
-        attackable = self.subjects.objective.attackable(self.subjects.examples.labels).tolist()
-        for row in self.tally.rows_standing():
-            if not attackable[row]:
-                self.tally.survived.add(row)
         for attack in self.attacks:
             if self.tally.certain:
                 break
@@ -53,31 +47,40 @@ class Run:
         Args:
             logits: (n, C) clean logits, as they came in batches.
         """
-        # After an early verdict some were never attacked: they say nothing about the attack.
-        survivors = [row for row in self.tally.rows_standing() if row in self._tried]
+        doubts = self._doubts(self.tally.outlived)
         return [
-            health.strength(self.attacks),
-            health.gradients(survivors, self._usable),
-            health.finite(survivors, self._unstable),
-            health.verified(survivors, self._rejected),
-            *health.repeatable(self.subjects, self.passes, logits, survivors),
+            strength([attack for attack in self.attacks if attack.name in {stage.attack for stage in self.stages}]),
+            *doubts.checks(),
+            *repeatable(self.subjects, self.passes, logits),
         ]
 
+    def _doubts(self, survivors: Sequence[int]) -> Doubts:
+        seen = self._observed
+        return Doubts(
+            survivors=survivors,
+            masked=(seen.tried - seen.usable - seen.immovable) | seen.not_a_number,
+            unstable=seen.unstable,
+            rejected=self._rejected,
+            # Without a budget nothing is meant to move.
+            immovable=seen.immovable if self.subjects.threat.budget.value > 0 else set(),
+            needed=self.tally.needed,
+        )
+
+    def _outlived(self, row: int) -> None:
+        self.tally.doubtful |= self._doubts([row]).doubtful
+        self.tally.settle(row, None)
+
     def _stage(self, attack: Attack, *, last: bool) -> None:
-        rows = [row for row in self.tally.rows_standing() if row not in self.tally.survived]
-        rows = [rows[i] for i in keyed.order(self.subjects.seed, [self.subjects.examples.ids[row] for row in rows])]
+        ids = self.subjects.examples.ids
+        rows = self.tally.rows_standing
+        rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
+        groups = self.subjects.examples.groups(rows)
+        self.tally.begin([row for group in groups for row in group], last=last)
         standing, forward, backward = self.tally.standing, self.passes.forward, self.passes.backward
         began = time.perf_counter()
-        if self.report is not None:
-            self._tell(attack)
-
-        def survived(row: int) -> None:
-            if last:
-                self.tally.survived.add(row)
 
         def stop() -> bool:
-            if self.report is not None:
-                self._tell(attack)
+            self._tell(attack)
             return self.tally.certain
 
         search = Search(
@@ -85,13 +88,13 @@ class Run:
             self.passes,
             attack,
             confirm=lambda live, claimed: self._confirm(attack, live, claimed),
-            survived=survived,
+            survived=self._outlived,
             stop=stop,
+            observed=self._observed,
         )
-        search.over(rows)
-        self._tried |= search.tried
-        self._usable |= search.usable
-        self._unstable |= search.unstable
+        for group in groups:
+            search.over(group)
+        self._tell(attack)
         cost = Cost(self.passes.forward - forward, self.passes.backward - backward, time.perf_counter() - began)
         self.stages.append(Stage(attack.name, len(rows), standing - self.tally.standing, cost))
 
@@ -106,15 +109,14 @@ class Run:
             logits = self.passes.logits(sealed[one], {name: tensor[one] for name, tensor in live.context.items()})
             broken = inside[i] and bool((objective.broken(logits, live.goal[one]) & logits.isfinite().all(1)).item())
             if broken:
-                self.tally.broke(row, attack.name, sealed[i].cpu(), int(logits.argmax(1).item()))
+                self.tally.settle(row, Break(attack.name, sealed[i].cpu(), int(logits.argmax(1).item())))
             else:
                 self._rejected.add(row)
             accepted.append(broken)
         return accepted
 
     def _tell(self, attack: Attack) -> None:
-        total = len(self.tally.broken_by)
-        standing = self.tally.standing
-        decided = total - standing + len(self.tally.survived)
-        assert self.report is not None
-        self.report(Progress(self.name, attack.name, decided, total, standing / total))
+        if self.report is not None:
+            total, standing = len(self.tally.broken_by), self.tally.standing
+            decided = total - standing + len(self.tally.survived)
+            self.report(Progress(self.name, attack.name, decided, total, standing / total))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,15 +14,28 @@ from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.subjects import Subjects, Task
 
 Confirm = Callable[[Live, Sequence[int]], Sequence[bool]]
+_LARGE = 1e30
+"""Stands for an infinite entry of a gradient (that of a square root at 0, say): its sign is right, and it is not NaN."""
+
+
+@dataclass
+class Observed:
+    """What searches noticed about examples, as sets of rows.
+
+    Attributes:
+        tried: got a gradient at all. usable: some run began with one that is not zero where the example may move.
+        not_a_number: got NaN in a gradient. unstable: logits there were NaN or infinite. immovable: nothing may move.
+    """
+
+    tried: set[int] = field(default_factory=set)
+    usable: set[int] = field(default_factory=set)
+    not_a_number: set[int] = field(default_factory=set)
+    unstable: set[int] = field(default_factory=set)
+    immovable: set[int] = field(default_factory=set)
 
 
 class Search:
-    """Runs an attack on examples until each is broken, or its runs are spent, or it is told to stop.
-
-    Attributes:
-        tried: rows that got a gradient at all. usable: those for which one at the start of a run was finite and not zero.
-        unstable: rows at which the model returned logits that are not finite.
-    """
+    """Runs an attack on examples until each is broken, or its runs are spent, or it is told to stop."""
 
     def __init__(
         self,
@@ -32,32 +46,29 @@ class Search:
         confirm: Confirm,
         survived: Callable[[int], None],
         stop: Callable[[], bool],
+        observed: Observed,
     ) -> None:
         """
         Args:
             confirm: judges claims: slots that stand where the model is broken, and their rows; True where it accepts.
             survived: told the row of each example that outlived all runs.
-            stop: asked before every pass.
+            stop: asked before every pass. observed: where to note what speaks against an attack.
         """
         self.subjects, self.passes, self.attack = subjects, passes, attack
-        self.confirm, self.survived, self.stop = confirm, survived, stop
+        self.confirm, self.survived, self.stop, self.observed = confirm, survived, stop, observed
         self.runs = subjects.runs(attack)
-        self.tried: set[int] = set()
-        self.usable: set[int] = set()
-        self.unstable: set[int] = set()
 
     def over(self, rows: Sequence[int]) -> None:
-        """Attack these examples; those of equal shape share batches."""
-        for group in self.subjects.examples.groups(rows):
-            queue = deque(Task(row) for row in group)
-            slots = _Slots()
-            while (queue or slots.tasks) and not self.stop():
-                self._refill(slots, queue)
-                spent = [i for i, steps in enumerate(slots.steps) if steps == self.attack.n_steps]
-                if spent:
-                    self._last_look(slots.take(spent), queue)
-                if slots.tasks:
-                    self._step(slots, queue)
+        """Attack these examples, whose inputs have equal shapes."""
+        queue = deque(Task(row) for row in rows)
+        slots = _Slots()
+        while (queue or slots.tasks) and not self.stop():
+            self._refill(slots, queue)
+            spent = [i for i, steps in enumerate(slots.steps) if steps == self.attack.n_steps]
+            if spent:
+                self._last_look(slots.take(spent), queue)
+            if slots.tasks:
+                self._step(slots, queue)
 
     def _refill(self, slots: _Slots, queue: deque[Task]) -> None:
         """Put waiting tasks into free slots, several at a time: one by one would cost more than the gap it closes."""
@@ -75,12 +86,13 @@ class Search:
             return objective.loss(self.attack.loss, scaled, live.goal[rows], live.rival[rows])
 
         logits, losses, grad = self.passes.gradient(loss, live.x, live.context)
+        broken, strange = self._look(logits, slots, ~grad.flatten(1).sum(1).isfinite())
+        if strange:
+            self._note(self.observed.not_a_number, grad.isnan().flatten(1).any(1), slots.tasks)
+            grad = grad.nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)
         fresh = [i for i, steps in enumerate(slots.steps) if steps == 0]
         if fresh:
-            self.tried.update(slots.tasks[i].row for i in fresh)
-            size = grad[fresh].flatten(1).abs().amax(1)
-            self.usable.update(slots.tasks[fresh[i]].row for i in _where((size > 0) & size.isfinite()))
-        broken = self._broken(logits, slots)
+            self._look_at_gradients(grad, slots, fresh)
         if broken:
             staying = [i for i in range(len(slots.tasks)) if i not in set(broken)]
             losses, grad = losses[staying], grad[staying]
@@ -91,25 +103,39 @@ class Search:
 
     def _last_look(self, spent: _Slots, queue: deque[Task]) -> None:
         """Slots that took all their steps: one more forward pass, at the point where the last step led."""
-        broken = self._broken(self.passes.logits(spent.live.x, spent.live.context), spent)
+        logits = self.passes.logits(spent.live.x, spent.live.context)
+        broken, _ = self._look(logits, spent, torch.zeros(len(logits), dtype=torch.bool, device=logits.device))
         spent.take(broken)
         for task in spent.tasks:
             self._next_run(task, queue)
 
-    def _broken(self, logits: Tensor, slots: _Slots) -> list[int]:
-        """Slots at whose point the model is broken, and was found so again alone. The others go on with their run.
+    def _look(self, logits: Tensor, slots: _Slots, strange: Tensor) -> tuple[list[int], list[int]]:
+        """Slots at whose point the model is broken, and was found so again alone; and the strange ones.
 
-        Logits that are not finite break nothing: they are remembered.
+        Logits that are not finite break nothing: they are noted. Slots that are not broken go on with their run.
         """
         finite = logits.isfinite().all(1)
         claimed = self.subjects.objective.broken(logits, slots.live.goal)
-        flags = torch.stack([claimed & finite, ~finite]).cpu()  # one transfer answers both questions
-        self.unstable.update(slots.tasks[i].row for i in _where(flags[1]))
-        claims = _where(flags[0])
+        claims, unstable, odd = map(_where, torch.stack([claimed & finite, ~finite, strange]).cpu())  # one transfer
+        self.observed.unstable.update(slots.tasks[i].row for i in unstable)
         if not claims:
-            return []
+            return [], odd
         accepted = self.confirm(slots.at(claims).live, [slots.tasks[i].row for i in claims])
-        return [i for i, sure in zip(claims, accepted, strict=True) if sure]
+        return [i for i, sure in zip(claims, accepted, strict=True) if sure], odd
+
+    def _look_at_gradients(self, grad: Tensor, slots: _Slots, fresh: list[int]) -> None:
+        """At the start of a run: is there anything to follow where the example may move?"""
+        region, tasks = slots.live.region, [slots.tasks[i] for i in fresh]
+        movable = (region.upper[fresh] > region.lower[fresh]) & (region.radius[fresh].flatten(1).amax(1) > 0).view(
+            -1, *[1] * (grad.ndim - 1)
+        )
+        self.observed.tried.update(task.row for task in tasks)
+        self._note(self.observed.usable, ((grad[fresh] != 0) & movable).flatten(1).any(1), tasks)
+        self._note(self.observed.immovable, ~movable.flatten(1).any(1), tasks)
+
+    @staticmethod
+    def _note(rows: set[int], mask: Tensor, tasks: Sequence[Task]) -> None:
+        rows.update(tasks[i].row for i in _where(mask))
 
     def _next_run(self, task: Task, queue: deque[Task]) -> None:
         if task.run + 1 < self.runs:

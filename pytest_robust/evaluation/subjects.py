@@ -18,6 +18,9 @@ from pytest_robust.threats import Region, Threat
 _MOST_RIVALS = 100
 """Rivals kept per example: more than any attack has targets, few enough for a thousand classes."""
 
+_OUTLIER = 20
+"""A spread more than so many times the distance from the largest logit to the median is that of an outlier."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -31,8 +34,8 @@ class Subjects:
     """Encoded examples with their goals, scales and rivals, from which slots are made.
 
     Attributes:
-        scale: (n,) spread of the clean logits. Losses are of logits divided by it, so that the scale of a model's logits
-            cannot change an outcome.
+        scale: (n,) size of the differences between clean logits. Losses are of logits divided by it, so that the scale
+            of a model's logits cannot change an outcome.
     """
 
     def __init__(
@@ -40,8 +43,7 @@ class Subjects:
     ) -> None:
         self.model, self.examples, self.threat, self.objective, self.seed = model, examples, threat, objective, seed
         self.goal = objective.goal(examples.labels)
-        spread = logits.amax(1) - logits.amin(1)
-        self.scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+        self.scale = _scale(logits)
         self.rivals = objective.rivals(logits, self.goal, _MOST_RIVALS)
 
     def runs(self, attack: Attack) -> int:
@@ -76,3 +78,11 @@ class Subjects:
 
     def _put(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.model.device)
+
+
+def _scale(logits: Tensor) -> Tensor:
+    """(n,) spread of the logits, or what it would be without outliers far below: a class that is masked, say."""
+    top = logits.amax(1)
+    spread, typical = top - logits.amin(1), top - logits.median(1).values
+    scale = torch.where(typical > 0, torch.minimum(spread, _OUTLIER * typical), spread)
+    return torch.where(scale > 0, scale, 1.0)

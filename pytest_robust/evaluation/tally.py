@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -11,12 +13,26 @@ from torch import Tensor
 from pytest_robust.evaluation.result import CLEAN, UNDECIDED
 
 
+@dataclass(frozen=True)
+class Break:
+    """A verified adversarial example: the attack that found it, the point, on the CPU, and the class predicted there."""
+
+    attack: str
+    witness: Tensor
+    predicted: int
+
+
 class Tally:
     """Counts what is broken and what has survived the whole schedule.
 
+    Outcomes arrive in any order, as examples share batches; they count in the order of the stage. So what has counted
+    when the verdict becomes certain does not depend on the size of the batches.
+
     Attributes:
         broken_by: per example: an attack's name, ``"clean"``, or None while it stands.
-        witnesses: per broken example the verified adversarial point, on the CPU. predicted: the class predicted there.
+        witnesses: per broken example the verified adversarial point. predicted: the class predicted there.
+        survived: rows that outlived the last stage. needed: how many must, None without a floor.
+        doubtful: rows at which the attacks may not have worked: surviving makes no verdict certain there.
     """
 
     def __init__(self, correct: Tensor, predicted: Tensor, floor: Fraction | None, *, early: bool) -> None:
@@ -24,23 +40,35 @@ class Tally:
         self.predicted = predicted.numpy().astype(np.int64)
         self.witnesses: dict[int, Tensor] = {}
         self.survived: set[int] = set()
-        self._standing = int(correct.sum())
+        self.doubtful: set[int] = set()
+        self.standing = int(correct.sum())
         # The smallest count that meets the floor, exact.
-        self._needed = None if floor is None or not early else -(-floor.numerator * len(correct) // floor.denominator)
+        self.needed = None if floor is None else -(-floor.numerator * len(correct) // floor.denominator)
+        self._early = early
+        self._order: Sequence[int] = ()
+        self._counted = 0
+        self._waiting: dict[int, Break | None] = {}
+        self._last = False
+
+    def begin(self, order: Sequence[int], *, last: bool) -> None:
+        """A stage that attacks these rows, in this order. Who outlives the last stage has survived."""
+        self._order, self._counted, self._waiting, self._last = order, 0, {}, last
+
+    def settle(self, row: int, outcome: Break | None) -> None:
+        """What the stage made of an example: a break, or None when it outlived it."""
+        self._waiting[row] = outcome
+        while not self.certain and self._counted < len(self._order) and self._order[self._counted] in self._waiting:
+            self._count(self._order[self._counted])
+            self._counted += 1
 
     @property
-    def standing(self) -> int:
-        """How many examples are right so far."""
-        return self._standing
-
-    def broke(self, row: int, attack: str, witness: Tensor, predicted: int) -> None:
-        self.broken_by[row] = attack
-        self.witnesses[row] = witness
-        self.predicted[row] = predicted
-        self._standing -= 1
-
     def rows_standing(self) -> list[int]:
         return [row for row, by in enumerate(self.broken_by) if by is None]
+
+    @property
+    def outlived(self) -> list[int]:
+        """Rows that stand after the latest stage, as far as it has counted."""
+        return [row for row in self._order[: self._counted] if self.broken_by[row] is None]
 
     @property
     def bound(self) -> Literal["exact", "upper", "lower"]:
@@ -48,11 +76,11 @@ class Tally:
 
         ``"exact"`` while neither is certain, or nothing is left undecided.
         """
-        if self._needed is None or len(self.survived) == self._standing:
+        if self.needed is None or not self._early or len(self.survived) == self.standing:
             return "exact"
-        if self._standing < self._needed:
+        if self.standing < self.needed:
             return "upper"
-        return "lower" if len(self.survived) >= self._needed else "exact"
+        return "lower" if len(self.survived - self.doubtful) >= self.needed else "exact"
 
     @property
     def certain(self) -> bool:
@@ -61,7 +89,17 @@ class Tally:
     def final(self) -> tuple[list[str | None], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
         """``broken_by`` with the undecided named, and who counts as robust under the bound."""
         bound = self.bound
-        open_ = {row for row in self.rows_standing() if row not in self.survived} if bound != "exact" else set()
+        open_ = set(self.rows_standing) - self.survived if bound != "exact" else set()
         by = [UNDECIDED if row in open_ else name for row, name in enumerate(self.broken_by)]
         robust = [name is None or (name == UNDECIDED and bound == "upper") for name in by]
         return by, np.array(robust, dtype=np.bool_)
+
+    def _count(self, row: int) -> None:
+        outcome = self._waiting.pop(row)
+        if outcome is not None:
+            self.broken_by[row] = outcome.attack
+            self.witnesses[row] = outcome.witness
+            self.predicted[row] = outcome.predicted
+            self.standing -= 1
+        elif self._last:
+            self.survived.add(row)

@@ -109,9 +109,9 @@ class Ball(ABC):
                 upper = torch.where(movable.to(exact.device), upper, exact)
         if self.norm == "linf":
             # The ball is a box itself: folded in once, a projection is one clamp.
-            lower = torch.maximum(lower, exact - self._radius)
-            upper = torch.minimum(upper, exact + self._radius)
-        radius = torch.full(self._radius_shape(origin), self._radius, dtype=torch.float64)
+            lower = torch.maximum(lower, _moved(exact, -self._radius))
+            upper = torch.minimum(upper, _moved(exact, self._radius))
+        radius = torch.full(self._radius_shape(origin), self._radius, dtype=torch.float64, device=exact.device)
         return Region(origin, rounded(lower, origin), rounded(upper, origin), radius.to(origin.dtype).to(origin.device))
 
     def start(self, region: Region, keys: Tensor) -> Tensor:
@@ -148,16 +148,18 @@ class Ball(ABC):
         # A hair inside, so that the rounding of the float64 norm itself cannot put the point outside.
         radius = torch.full_like(exact.radius, self._radius * (1 - 1e-12))
         exact = replace(exact, radius=radius if self.norm != "l0" else exact.radius)
-        return rounded(self.project(precise(x), exact), region.origin)
+        point = self.project(precise(x), exact)
+        if x.dtype == torch.float64 and self.norm in ("l2", "l1"):
+            # There is no finer type to round from: one step inwards covers what origin + delta rounded up.
+            point = torch.nextafter(point, exact.origin)
+        return rounded(point, region.origin)
 
     def contains(self, x: Tensor, region: Region) -> Tensor:
-        """(B,) bool: inside the box and the ball, judged in float64."""
+        """(B,) bool: inside the box and the ball, judged in float64, for each example by itself."""
         point, exact = precise(x), region.map(precise)
         inside = ((point >= exact.lower) & (point <= exact.upper)).flatten(1).all(1)
         distance = self.geometry.distance(self._fold(point - exact.origin)).view(exact.radius.shape)
-        # Only what float64 itself rounds away is forgiven.
-        limit = self._radius * (1 + 1e-9) + 1e-15 * exact.origin.abs().amax()
-        return (inside & (distance <= limit).flatten(1).all(1)).to(x.device)
+        return (inside & (distance <= self._radius).flatten(1).all(1)).to(x.device)
 
     def _fold(self, tensor: Tensor) -> Tensor:
         """(B, ...) as (rows, features)."""
@@ -184,11 +186,20 @@ class Ball(ABC):
             ) from None
 
 
+def _moved(origin: Tensor, by: float) -> Tensor:
+    """origin + by in float64, rounded towards the origin (the rounding error is that of Knuth's two-sum)."""
+    moved = origin + by
+    part = moved - origin
+    error = (origin - (moved - part)) + (by - part)
+    farther = error * by < 0  # the exact sum lies nearer than the rounded one
+    return torch.where(farther, torch.nextafter(moved, origin), moved)
+
+
 def _checked(bounds: Bounds) -> Bounds:
     if bounds is None:
         return None
     try:
-        low, high = (torch.as_tensor(b, dtype=torch.float64) for b in bounds)
+        low, high = (torch.as_tensor(b, dtype=torch.float64, device="cpu") for b in bounds)
         fine = bool((low < high).all())
     except (TypeError, ValueError, RuntimeError):
         fine = False

@@ -29,12 +29,13 @@ class L2Geometry:
     def project(self, x: Tensor, region: Region) -> Tensor:
         delta = x.clamp(region.lower, region.upper) - region.origin
         # The clamp first is exact: where the clamped point is in the ball, it is the projection; where not, scaling
-        # the unclamped delta by t < 1 is what the optimality conditions ask for.
-        inside = _length(delta) <= region.radius
-        return torch.where(inside, region.origin + delta, _scaled(x - region.origin, region, most=1.0))
+        # the unclamped delta down is what the optimality conditions ask for.
+        outside = _length(delta) > region.radius
+        whole = x - region.origin
+        return torch.where(outside, _scaled(unit(whole), region, _length(whole)), region.origin + delta)
 
     def maximise(self, grad: Tensor, region: Region) -> Tensor:
-        return _scaled(unit(grad), region, most=math.inf)
+        return _scaled(unit(grad), region, torch.full_like(region.radius, math.inf))
 
     def distance(self, delta: Tensor) -> Tensor:
         return _length(delta).squeeze(1)
@@ -45,21 +46,26 @@ def _length(rows: Tensor) -> Tensor:
     return length
 
 
-def _scaled(direction: Tensor, region: Region, most: float) -> Tensor:
+def _scaled(direction: Tensor, region: Region, most: Tensor) -> Tensor:
     """origin + clamp(t * direction) with the largest t <= ``most`` that keeps the norm within the radius.
 
     With A the features that reach their bound at t, the norm is the radius at t = sqrt((radius^2 - sum_A room^2) /
     sum_notA direction^2). Iterated from A empty, t and A only grow and every iterate is feasible.
+
+    Args:
+        direction: (rows, features), rows of length 1 or 0. most: (rows, 1).
     """
-    room = region.room(direction)
-    size = direction.abs()
-    t = region.radius / _length(size).clamp_min(torch.finfo(size.dtype).tiny)
+    # Everything in units of the radius, so that no square overflows or underflows.
+    radius = torch.where(region.radius > 0, region.radius, 1.0)
+    room, size = region.room(direction) / radius, direction.abs()
+    t = torch.ones_like(radius)
     for _ in range(_NEWTON_STEPS):
         bound = size * t >= room
-        left = (region.radius.square() - torch.where(bound, room, 0.0).square().sum(1, keepdim=True)).clamp_min(0)
+        left = (1 - torch.where(bound, room, 0.0).square().sum(1, keepdim=True)).clamp_min(0)
         free = torch.where(bound, 0.0, size).square().sum(1, keepdim=True)
-        t = torch.where(free > 0, torch.maximum(t, (left / free.clamp_min(torch.finfo(size.dtype).tiny)).sqrt()), t)
-    t = t.clamp_max(most)
+        grown = (left / torch.where(free > 0, free, 1.0)).sqrt().clamp_max(1e18)
+        t = torch.where(free > 0, torch.maximum(t, grown), t)
+    t = torch.minimum(t, most / radius) * region.radius
     return (region.origin + direction * t).clamp(region.lower, region.upper)
 
 

@@ -86,6 +86,21 @@ def test_a_certain_verdict_stops_early_and_says_so(trained, data, full, floor, b
     assert result.accuracy >= truth if bound == "upper" else result.accuracy <= truth
 
 
+@pytest.mark.parametrize(("floor", "bound"), [("90%", "upper"), ("20%", "lower")])
+def test_what_an_early_verdict_counts_does_not_depend_on_the_batch(trained, data, floor, bound):
+    small, large = (evaluate(trained, data, EPS, min_accuracy=floor, batch_size=size) for size in (5, 64))
+    assert small.bound == large.bound == bound
+    assert small.broken_by == large.broken_by
+    assert small.accuracy.k == large.accuracy.k
+
+
+def test_a_floor_of_zero_needs_no_attack_and_says_so(trained, data):
+    result = evaluate(trained, data, EPS, min_accuracy=0)
+    assert result.verdict == "pass"
+    assert not result.stages
+    assert any("no attack was run" in check.detail for check in result.health.checks)
+
+
 def test_the_release_profile_never_stops_early(trained, data):
     result = evaluate(trained, data, EPS, min_accuracy="99%", profile="release", n=40)
     assert result.bound == "exact"
@@ -129,9 +144,13 @@ def test_attacks_can_be_objects_and_restarts_help_or_do_nothing(trained, data):
 def test_targeted_breaks_reach_the_target(trained, data):
     result = evaluate(trained, data, Linf("0.2"), objective=Targeted(2))
     _, y = data
+    assert len(result) == (y != 2).sum()
+    assert 2 not in result.labels
+    assert any("left out" in note for note in result.notes)
     assert len(result.witnesses) > 20
     assert all(trained(result.adversarial(i)[None]).argmax() == 2 for i in result.witnesses)
-    assert all(y[i] != 2 for i in result.witnesses)
+    with pytest.raises(PreflightError, match="nothing to attack"):
+        evaluate(trained, (data[0][y == 2], y[y == 2]), EPS, objective=Targeted(2))
     with pytest.raises(PreflightError, match="classes 0 to 4"):
         evaluate(trained, data, EPS, objective=Targeted(7))
 

@@ -104,3 +104,137 @@ def test_a_failed_model_stays_failed_whatever_the_health(trained, data):
     result = evaluate(Detached(trained).eval(), data, Linf("0.3"), min_accuracy=0.9)
     assert result.verdict == "fail"
     assert not result.meets_floor
+
+
+class SquareRootTrap(nn.Module):
+    """The where() around a square root: finite values everywhere, and a NaN gradient in part of the space."""
+
+    def __init__(self, *, trap: bool) -> None:
+        super().__init__()
+        self.trap = trap
+
+    def forward(self, x):
+        u, v = x[:, 0] - 0.5, x[:, 1]
+        z = u + 0.2 * torch.sin(40 * v)
+        q = 1 - ((u.abs() + 0.001 * v - 0.25) / 0.05) ** 2
+        k = torch.where(q > 0, q.sqrt(), 0 * q) if self.trap else q.clamp_min(1e-6).sqrt()
+        return torch.stack([z + 1e-4 * k, -z], 1)
+
+
+def test_nan_gradients_on_the_way_take_the_pass_away():
+    x = torch.rand(200, 2, generator=torch.Generator().manual_seed(1))
+    x[:, 0] = 0.5 + 0.25 * torch.sign(x[:, 0] - 0.5)
+    honest, trapped = (
+        evaluate(m, (x, m(x).argmax(1)), Linf("0.1", bounds=None), min_accuracy="50%", profile="release")
+        for m in (SquareRootTrap(trap=False), SquareRootTrap(trap=True))
+    )
+    assert honest.verdict == trapped.verdict == "fail"
+    assert not honest.meets_floor
+
+
+def test_only_what_may_move_can_have_a_usable_gradient():
+    def model(x):
+        z = 0.2 * x[:, 0] + (torch.round(4 * x[:, 1]) / 4 - 0.5) * 2
+        return torch.stack([z, -z], 1)
+
+    x = torch.rand(100, 2, generator=torch.Generator().manual_seed(0))
+    threat = Linf("0.5", mask=torch.tensor([False, True]))
+    result = evaluate(model, (x, model(x).argmax(1)), threat, min_accuracy=0.9)
+    assert result.verdict == "fail"
+    assert result.health.worst is not None
+    assert result.health.worst.name == "gradients"
+
+
+@pytest.mark.parametrize(
+    ("threat", "shift"),
+    [(Linf("0.5", mask=torch.zeros(12, dtype=torch.bool)), 0.0), (Linf("4e-4", bounds=None), 1e4)],
+    ids=["all-masked", "below-float-spacing"],
+)
+def test_examples_that_cannot_move_earn_no_pass(trained, data, threat, shift):
+    x, y = data
+    result = evaluate(lambda z: trained(z - shift), (x + shift, y), threat, min_accuracy=0.3)
+    assert result.verdict == "fail"
+    assert "room" in {c.name for c in result.health.checks if c.level == "invalid"}
+
+
+def test_no_budget_is_no_reason_for_doubt(trained, data):
+    result = evaluate(trained, data, Linf(0), min_accuracy=0.3, profile="release")
+    assert result.verdict == "pass"
+    assert result.health.level == "trusted"
+
+
+def test_a_pass_cannot_rest_on_examples_that_were_not_attacked():
+    def model(x):
+        z = x[:, 1] - 0.5
+        z = torch.where(x[:, 0] > 0.9, z.detach(), z)
+        return torch.stack([z, -z], 1)
+
+    x = torch.rand(100, 2, generator=torch.Generator().manual_seed(0)) * 0.5
+    x[:40, 1] = torch.tensor([0.9, 0.1]).repeat(20)
+    x[40:, 1] = torch.tensor([0.52, 0.48]).repeat(30)
+    x[40:42, 0] = 1.0
+    data = (x, model(x).argmax(1))
+    resting = evaluate(model, data, Linf("0.1"), min_accuracy="41%")
+    assert (resting.accuracy.k, resting.verdict) == (42, "fail")
+    assert "without them the floor is missed" in str(resting.health.worst)
+    free = evaluate(model, data, Linf("0.1"), min_accuracy="40%", profile="release")
+    assert (free.verdict, free.health.level) == ("pass", "suspicious")
+
+
+def test_an_infinite_gradient_still_points_somewhere():
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(12, 3)
+    layer.weight.data = torch.randn(3, 12, generator=generator)
+    layer.bias.data = -layer.weight.data.sum(1) * 0.7
+    x = torch.rand(100, 12, generator=generator)
+    x[::2, 0] = 0
+    result = evaluate(lambda z: layer(z.sqrt()), (x, layer(x.sqrt()).argmax(1)), Linf("0.1"), attacks="pgd-margin")
+    at_zero = result.robust[::2].mean(), result.robust[1::2].mean()
+    assert at_zero[0] <= at_zero[1] + 0.1
+    assert result.health.level == "trusted"
+
+
+def test_a_random_model_is_called_random_also_when_it_fails():
+    layer = nn.Linear(10, 3)
+    layer.weight.data = torch.randn(3, 10, generator=torch.Generator().manual_seed(0))
+    layer.bias.data = -layer.weight.data.sum(1) / 2
+    x = torch.rand(60, 10, generator=torch.Generator().manual_seed(1))
+    data = (x, layer(x).argmax(1))
+    result = evaluate(lambda z: layer(z) + 0.5 * torch.randn(len(z), 3), data, Linf("1e-9"), min_accuracy="95%")
+    assert result.verdict == "fail"
+    assert "determinism" in {c.name for c in result.health.checks if c.level == "invalid"}
+
+
+class WritesUnseen(nn.Module):
+    """Scales its input in place where torch does not notice."""
+
+    def __init__(self, inner: nn.Module, *, in_place: bool) -> None:
+        super().__init__()
+        self.inner, self.in_place = inner, in_place
+
+    def forward(self, x):
+        if not self.in_place:
+            return self.inner(0.5 * x)
+        with torch.no_grad():
+            x.mul_(0.5)
+        return self.inner(x)
+
+
+def test_a_model_that_writes_unseen_does_not_move_the_attack(trained, data):
+    x, y = data
+    inner = nn.Sequential(trained)
+    (honest, writing) = (
+        evaluate(WritesUnseen(inner, in_place=flag).eval(), (x, y), EPS, waive={"chance": "scaled inputs"})
+        for flag in (False, True)
+    )
+    assert abs(honest.accuracy.k - writing.accuracy.k) <= 3
+    assert writing.accuracy < writing.clean_accuracy - 0.1
+
+
+def test_a_class_that_is_masked_by_a_huge_negative_logit_changes_little(trained, data):
+    def masked(x):
+        return torch.cat([trained(x), torch.full((len(x), 1), -1e9)], 1)
+
+    plain = evaluate(trained, data, EPS, attacks="apgd-ce")
+    beside = evaluate(masked, data, EPS, attacks="apgd-ce")
+    assert abs(plain.accuracy.k - beside.accuracy.k) <= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -169,3 +170,40 @@ def test_zero_budget_is_the_clean_point(norm: str):
     region = threat.region(origin)
     moved = threat.seal(threat.maximise(torch.ones_like(origin), region), region)
     assert torch.equal(moved, origin)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@settings(deadline=None, max_examples=15)
+@given(seed=seeds)
+def test_sealed_points_are_inside_in_exact_arithmetic(norm: str, dtype: torch.dtype, offset: float, seed: int):
+    rng = np.random.default_rng(seed)
+    origin = torch.tensor(rng.random((4, 6)) + offset, dtype=dtype)
+    threat: Ball = NORMS[norm]("0.1", bounds=None)
+    region = threat.region(origin)
+    sealed = threat.seal(origin + torch.tensor(rng.normal(size=(4, 6)), dtype=dtype), region)
+    assert threat.contains(sealed, region).all()
+    for a, b in zip(sealed.tolist(), origin.tolist(), strict=True):
+        delta = [abs(Fraction(p) - Fraction(q)) for p, q in zip(a, b, strict=True)]
+        eps = Fraction(1, 10)
+        size = {"linf": max(delta), "l1": sum(delta), "l2": sum(d * d for d in delta)}[norm]
+        assert size <= (eps * eps if norm == "l2" else eps)
+
+
+def test_membership_of_one_does_not_depend_on_another():
+    threat = L2("0.1", bounds=None)
+    origin = torch.tensor([[0.0, 0.0], [1e15, 0.0]], dtype=torch.float64)
+    assert not threat.contains(origin + 0.9, threat.region(origin))[0]
+
+
+@pytest.mark.parametrize("eps", ["1e-20", "5", "1e18"])
+def test_l2_takes_any_radius_and_a_zero_gradient(eps: str):
+    threat = L2(eps, bounds=None)
+    x = torch.zeros(2, 3)
+    region = threat.region(x)
+    grad = torch.tensor([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
+    best = threat.maximise(grad, region)
+    assert torch.equal(best[0], x[0])
+    assert torch.allclose(best[1], float(eps) * torch.tensor([0.6, 0.8, 0.0]))
+    assert torch.allclose(threat.project(2 * best, region), best)
