@@ -10,7 +10,8 @@ from pytest_robust.budget import Number, parse_floor
 from pytest_robust.data import load, stratified
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import PreflightError, ThreatError
-from pytest_robust.evaluation.passes import Passes, full_precision
+from pytest_robust.evaluation.passes import Passes
+from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.preflight import mode, preflight
 from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.result import Cost, Evaluation, Health

@@ -1,9 +1,8 @@
-"""Forward and backward passes: counted, in full precision, and split where memory runs out."""
+"""Forward and backward passes: counted, and split where memory runs out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -83,17 +82,3 @@ class Passes:
             if x.device.type == "cuda":
                 torch.cuda.empty_cache()
         return done[0] if len(done) == 1 else tuple(torch.cat(parts) for parts in zip(*done, strict=True))
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Inside, float32 products are computed in float32: no TF32, no bfloat16 passes. The settings are put back."""
-    precision = torch.get_float32_matmul_precision()
-    convolutions = torch.backends.cudnn.allow_tf32
-    try:
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = convolutions
-        torch.set_float32_matmul_precision(precision)
