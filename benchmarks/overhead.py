@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from pytest_robust import PGD, Linf, Untargeted, evaluate
 from pytest_robust.data import load
-from pytest_robust.evaluation.passes import Passes, full_precision
-from pytest_robust.evaluation.search import Search
+from pytest_robust.evaluation.passes import Passes
+from pytest_robust.evaluation.precision import full_precision
+from pytest_robust.evaluation.search import Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.models import adapt
 
@@ -112,6 +113,7 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Run:
                 confirm=lambda live, rows: [True] * len(rows),
                 survived=survivors.append,
                 stop=lambda: False,
+                observed=Observed(),
             )
             search.over(range(len(x)))
         assert len(survivors) == len(x), "some examples were broken: their passes would be missing"

@@ -13,18 +13,34 @@ def exact(value: Number) -> Fraction:
     """Read a number as typed: ``0.4`` is 2/5, ``"8/255"`` is 8/255, ``"40%"`` is 2/5.
 
     Raises:
-        ValueError: not a finite number.
+        ValueError: not a finite number, or one too large for a float.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     text = str(value).strip()
     percent = text.endswith("%")
+    text = text.removesuffix("%").replace(" ", "")
+    if text[-1:].isdigit() and _is_huge(text):
+        # Before it is made exact: "1e999999999" would take all memory.
+        raise ValueError(f"{value!r} is too large; write it like 0.03, '8/255' or '40%'")
     try:
         # str() of a float is the shortest text that reads back equal: 0.4 is 2/5, as the user typed it.
-        number = Fraction(text.removesuffix("%").replace(" ", ""))
+        number = Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{value!r} is not a number; write it like 0.03, '8/255' or '40%'") from None
+    if _is_huge(number):
+        raise ValueError(f"{value!r} is too large; write it like 0.03, '8/255' or '40%'")
     return number / 100 if percent else number
+
+
+def _is_huge(number: str | Fraction) -> bool:
+    """Whether a float cannot hold it. False for a text that is not a decimal number."""
+    try:
+        return math.isinf(float(number))
+    except ValueError:
+        return False
+    except OverflowError:
+        return True
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,7 @@ class Budget:
         """Read ``8/255``, ``"0.03"``, ``0.5`` or a ``Budget``.
 
         Raises:
-            ValueError: not a number, or negative.
+            ValueError: not a number, negative, or too large.
         """
         if isinstance(eps, Budget):
             return eps

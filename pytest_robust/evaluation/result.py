@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -115,7 +116,9 @@ class Evaluation:
     @property
     def accuracy(self) -> Rate:
         """Robust accuracy: right without attack and under every attack that was run. An upper bound of the truth."""
-        return Rate(int(self.robust.sum()), len(self), "robust accuracy", str(self.threat))
+        least = sum(by is None for by in self.broken_by)
+        undecided = len(self) - self.decided
+        return Rate(int(self.robust.sum()), len(self), "robust accuracy", str(self.threat), (least, least + undecided))
 
     @property
     def clean_accuracy(self) -> Rate:
@@ -139,13 +142,18 @@ class Evaluation:
             return "report"
         return "pass" if self.meets_floor and self.health.level != "invalid" else "fail"
 
-    def accuracy_of(self, name: str | int) -> Rate:
+    def accuracy_of(self, name: str | Integral | int) -> Rate:
         """Robust accuracy on the examples of one class, by name or label.
 
         Raises:
-            LookupError: no such class, or no example of it.
+            LookupError: no such class, no example of it, or not every example was decided.
         """
-        label = name if isinstance(name, int) else self._label(name)
+        if self.bound != "exact":
+            raise LookupError(
+                f"robust accuracy of {name!r} is not known: the verdict was certain after {self.decided} of {len(self)} "
+                "examples; leave min_accuracy out, or use profile='release', to decide all of them"
+            )
+        label = int(name) if isinstance(name, Integral) else self._label(str(name))
         here = self.labels == label
         if not here.any():
             raise LookupError(f"no example has label {label} ({name!r}); labels here: {sorted(set(self.labels.tolist()))}")

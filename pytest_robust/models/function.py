@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from types import CodeType, FunctionType
 
 import torch
 from torch import nn
 
 from pytest_robust.errors import ModelError
 from pytest_robust.models.devices import resolve_device
+from pytest_robust.models.submodules import modules_in, parameters
 from pytest_robust.models.torch_module import Normalize, TorchModel
 
 
@@ -23,15 +26,16 @@ def function_model(
 ) -> TorchModel:
     """A function (B, ...) tensor -> logits, differentiable by torch, as a ``Model``.
 
-    The modules that it visibly calls (its object, what it closes over, a partial's arguments, globals) are isolated like any
-    other; what else it changes is its own affair. With ``device="auto"`` it runs where these modules are, else on the CPU.
+    The modules that it visibly calls (its object, what it closes over, a partial's arguments, globals, also in lists and
+    dictionaries) are isolated like any other; what else it changes is its own affair. With ``device="auto"`` it runs where
+    these modules are, else on the CPU.
 
     Raises:
         ModelError: its modules are on another device than asked for: unlike a module, a function cannot be copied there.
     """
     module = _Function(function)
     name = getattr(function, "__name__", type(function).__name__)
-    here = next((parameter.device for parameter in module.parameters()), None)
+    here = next((parameter.device for parameter in parameters(module)), None)
     if device == "auto":
         device = str(here or torch.device("cpu"))
     elif here is not None and here != resolve_device(device):
@@ -57,21 +61,32 @@ class _Function(nn.Module):
 def _modules_of(function: object) -> Iterator[nn.Module]:
     if isinstance(function, functools.partial):
         yield from _modules_of(function.func)
-        yield from _modules_among((*function.args, *function.keywords.values()))
-    elif inspect.ismethod(function):
-        yield from _modules_among((function.__self__,))
-        yield from _modules_of(function.__func__)
-    elif inspect.isfunction(function):
-        seen = inspect.getclosurevars(function)
-        yield from _modules_among((*seen.nonlocals.values(), *seen.globals.values()))
+        yield from modules_in([*function.args, *function.keywords.values()])
+        return
+    if inspect.ismethod(function):
+        yield from modules_in(function.__self__)
+        function = function.__func__
+    if inspect.isfunction(function):
+        for value in _values_seen_by(function):
+            yield from modules_in(value)
     else:
-        yield from _modules_among((function,))
+        yield from modules_in(function)
 
 
-def _modules_among(values: Sequence[object]) -> Iterator[nn.Module]:
-    for value in values:
-        if isinstance(value, nn.Module):
-            yield value
-        elif not inspect.ismodule(value):
-            # An object that wraps a model, as the class around the model of a service does.
-            yield from (part for part in getattr(value, "__dict__", {}).values() if isinstance(part, nn.Module))
+def _values_seen_by(function: FunctionType) -> Iterator[object]:
+    """What the function closes over, and the globals that its code names."""
+    for cell in function.__closure__ or ():
+        # Empty where the name is given a value only later.
+        with suppress(ValueError):
+            yield cell.cell_contents
+    for name in dict.fromkeys(_names_in(function.__code__)):
+        if name in function.__globals__:
+            yield function.__globals__[name]
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        # The code of a lambda or comprehension inside.
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)

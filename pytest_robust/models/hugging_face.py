@@ -22,7 +22,7 @@ from pytest_robust.models.isolation import isolated
 from pytest_robust.models.modes import training_parts
 from pytest_robust.models.protocol import Batch
 from pytest_robust.models.tokens import Row, Tokens
-from pytest_robust.models.torch_module import Normalize, floating_dtype, refuse_lazy
+from pytest_robust.models.torch_module import Normalize, floating_dtype, refuse_unusable
 
 _PADDINGS = (16, 1)
 """Lengths are padded to a multiple of the first of these under which padding does not change the logits: 16 lets texts of
@@ -79,7 +79,7 @@ class TextModel:
         _check_kind(module, tokenizer)
         if normalize is not None:
             raise ModelError("normalize is for images; a text model's embeddings are its own: leave it out")
-        refuse_lazy(module)
+        refuse_unusable(module)
         self.name = type(module).__name__
         on_device, self.device = placed(module, device)
         self.module: Any = on_device

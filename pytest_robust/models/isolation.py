@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from pytest_robust.models.submodules import parameters, submodules
 from pytest_robust.random_state import preserved_random_state
 
 
@@ -17,31 +18,34 @@ def isolated(module: nn.Module) -> Iterator[None]:
 
     On leaving, also by an exception, these are byte-identical to what they were: the train flag of every submodule, its
     buffers (also those not persistent, replaced, added or removed), ``requires_grad`` and ``.grad`` of every parameter,
-    and the global random states. Hooks are neither added nor removed. Inside, autocast and inference mode are off and
-    gradients with respect to inputs can be taken, whatever the caller has set.
+    and the global random states. That holds for modules in its lists and dictionaries, too. Hooks are neither added nor
+    removed. Inside, autocast and inference mode are off and gradients with respect to inputs can be taken, whatever
+    the caller has set.
     """
     with ExitStack() as stack:
         stack.enter_context(preserved_random_state())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for kind in {"cpu", *(p.device.type for p in module.parameters())} - {"meta"}:
+        parts, tensors = submodules(module), parameters(module)
+        for kind in {"cpu", *(p.device.type for p in tensors)} - {"meta"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.callback(_buffers_of(module))
-        stack.callback(_parameters_of(module))
-        stack.callback(_train_flags_of(module))
-        for submodule in module.modules():
+        stack.callback(_buffers_of(parts))
+        stack.callback(_parameters_of(tensors))
+        stack.callback(_train_flags_of(parts))
+        for submodule in parts:
             # Not .eval(): it calls train(), which users override with side effects (merged LoRA weights, say).
-            if submodule.training:
+            if getattr(submodule, "training", False):
                 submodule.training = False
-        for parameter in module.parameters():
+        for parameter in tensors:
             # Input gradients are all that is needed; this saves the memory and time of the others.
             if parameter.requires_grad:
                 parameter.requires_grad_(False)
         yield
 
 
-def _train_flags_of(module: nn.Module) -> Callable[[], None]:
-    flags = [(submodule, submodule.training) for submodule in module.modules()]
+def _train_flags_of(parts: Sequence[nn.Module]) -> Callable[[], None]:
+    # Frozen TorchScript has no such flag.
+    flags = [(submodule, submodule.training) for submodule in parts if hasattr(submodule, "training")]
 
     def restore() -> None:
         for submodule, flag in flags:
@@ -51,8 +55,8 @@ def _train_flags_of(module: nn.Module) -> Callable[[], None]:
     return restore
 
 
-def _parameters_of(module: nn.Module) -> Callable[[], None]:
-    saved = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
+def _parameters_of(tensors: Sequence[nn.Parameter]) -> Callable[[], None]:
+    saved = [(parameter, parameter.requires_grad, parameter.grad) for parameter in tensors]
 
     def restore() -> None:
         for parameter, required, grad in saved:
@@ -64,10 +68,8 @@ def _parameters_of(module: nn.Module) -> Callable[[], None]:
     return restore
 
 
-def _buffers_of(module: nn.Module) -> Callable[[], None]:
-    saved = [
-        (submodule, dict(submodule._buffers), set(submodule._non_persistent_buffers_set)) for submodule in module.modules()
-    ]
+def _buffers_of(parts: Sequence[nn.Module]) -> Callable[[], None]:
+    saved = [(submodule, dict(submodule._buffers), set(submodule._non_persistent_buffers_set)) for submodule in parts]
     values = {id(t): (t, t.detach().clone()) for _, buffers, _ in saved for t in buffers.values() if t is not None}
 
     def restore() -> None:

@@ -6,6 +6,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from pytest_robust.models.submodules import named_submodules
+
 _DROPS_PATHS = ("DropPath", "StochasticDepth")
 """Stochastic depth, by the names that timm, transformers and torchvision give it."""
 
@@ -17,8 +19,8 @@ def training_parts(module: nn.Module) -> tuple[str, ...]:
     """
     return tuple(
         f"{name or 'the model itself'} ({type(part).__name__})"
-        for name, part in module.named_modules()
-        if part.training and _mode_dependent(part)
+        for name, part in named_submodules(module)
+        if getattr(part, "training", False) and _mode_dependent(part)
     )
 
 

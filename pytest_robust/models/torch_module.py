@@ -15,6 +15,7 @@ from pytest_robust.models.forward import Forward, class_names
 from pytest_robust.models.isolation import isolated
 from pytest_robust.models.modes import training_parts
 from pytest_robust.models.protocol import Batch
+from pytest_robust.models.submodules import parameters
 
 Normalize = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
 """Mean and standard deviation, each a number or one per channel."""
@@ -45,9 +46,10 @@ class TorchModel:
         """``normalize=(mean, std)`` makes the logits those of ``module((x - mean) / std)``.
 
         Raises:
-            ModelError: lazy parameters, a device that is not there, or unusable ``normalize`` or ``classes``.
+            ModelError: lazy parameters or those of inference mode, a device that is not there, or unusable ``normalize`` or
+                ``classes``.
         """
-        refuse_lazy(module)
+        refuse_unusable(module)
         self.name = name or type(module).__name__
         self.module, self.device = placed(module, device)
         self.classes = class_names(getattr(module, "config", None), classes)
@@ -139,12 +141,17 @@ def floating_dtype(module: nn.Module) -> torch.dtype:
     return next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
 
 
-def refuse_lazy(module: nn.Module) -> None:
-    """Raises ModelError for a module whose parameters have no shape before its first batch."""
+def refuse_unusable(module: nn.Module) -> None:
+    """Raises ModelError for a module whose parameters have no shape before its first batch, or allow no gradients."""
     if any(nn.parameter.is_lazy(t) for t in (*module.parameters(), *module.buffers())):
         raise ModelError(
             f"{type(module).__name__} has lazy parameters that no batch has given a shape yet; "
             "run it on one batch, or load its trained weights, before evaluating it"
+        )
+    if any(parameter.is_inference() for parameter in parameters(module)):
+        raise ModelError(
+            f"{type(module).__name__} was built or loaded inside torch.inference_mode(), and torch takes no gradients "
+            "through such parameters; build it outside, or give copy.deepcopy(model), made outside"
         )
 
 

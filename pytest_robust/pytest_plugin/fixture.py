@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,9 +13,9 @@ import pytest
 
 from pytest_robust.budget import Budget, Number
 from pytest_robust.pytest_plugin import progress
-from pytest_robust.pytest_plugin.marker import Declared, Default, Floors, read_attacks, read_eps, read_floors
+from pytest_robust.pytest_plugin.marker import Declared, Default, Floors, floor_of, read_attacks, read_eps, read_floors
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE
-from pytest_robust.pytest_plugin.outcome import judge
+from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
 
@@ -36,6 +37,8 @@ class Checks:
 
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
+    missed: str | None = None
+    """The sentence with which an earlier run of the test failed: no later run may avoid it."""
 
 
 class Robust:
@@ -114,6 +117,7 @@ class Robust:
             chosen, settings = self._declared, self._settings
             where = shared_device(settings.first("device", device) or "auto")
             adapted, threat = self._threat(model, threat, norm, eps, bounds, where, normalize, classes)
+            self._compare_with_id(threat)
             named = settings.first("attacks", read_attacks(attacks), chosen.attacks)
             watcher = progress.watch(self._item.config, self._item.name)
             try:
@@ -133,6 +137,7 @@ class Robust:
                     normalize=None if adapted is not model else normalize,
                     waive=waive,
                     name=name or self._item.name,
+                    stop_early=self._only_asserts_a_floor(min_accuracy),
                     progress=watcher,
                 )
             finally:
@@ -166,7 +171,30 @@ class Robust:
     def _floor(self, own: Number | Mapping[Number, Number] | None, budget: Budget) -> Fraction | None:
         asked: tuple[Floors | None, ...] = (read_floors(own), self._declared.min_accuracy)
         floors: Floors | None = self._settings.first("fail_under", *asked)
-        return floors.get(budget) if isinstance(floors, dict) else floors
+        return floor_of(floors, budget) if isinstance(floors, dict) else floors
+
+    def _only_asserts_a_floor(self, own: Number | Mapping[Number, Number] | None) -> bool:
+        """With a floor of the whole run, or an advisory one, a test may go on to ask for more than the verdict."""
+        named = own is not None or self._declared.min_accuracy is not None or not isinstance(self._item, pytest.Function)
+        return named and self._declared.tier != "advisory"
+
+    def _compare_with_id(self, threat: Threat) -> None:
+        """A row must not be labelled with a budget that was not attacked.
+
+        Raises:
+            pytest.UsageError: the marker names one threat and the call another.
+        """
+        settings, marked = self._settings, self._declared
+        norm = settings.first("norm", marked.norm) or DEFAULT_NORM
+        if self._budget is None or (float(self._budget) == float(threat.budget) and norm == threat.norm):
+            return
+        said, used = f"{norm} {self._budget}", f"{threat.norm} {threat.budget}"
+        if marked.eps is not None:
+            raise pytest.UsageError(f"the marker says {said}, the call asks for {used}: name the threat in one of them")
+        warnings.warn(
+            RobustWarning(f"{self._item.nodeid}: the id says {said}, as the run asks; the call asked for {used}"),
+            stacklevel=3,
+        )
 
     def _threat(
         self,

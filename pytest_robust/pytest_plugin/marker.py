@@ -73,7 +73,13 @@ def robust(
     _member("tier", tier, get_args(Tier))
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise ValueError(f"n must be a whole number of examples, at least 1, got {n!r}")
-    return Declared(norm, read_eps(eps), read_floors(min_accuracy), read_attacks(attacks), n, bounds, profile, tier)
+    budgets, floors = read_eps(eps), read_floors(min_accuracy)
+    if budgets is not None and isinstance(floors, dict):
+        for budget in floors:
+            if all(float(budget) != float(other) for other in budgets):
+                names = ", ".join(map(str, budgets))
+                raise ValueError(f"min_accuracy has a floor for {budget}, which is not among the budgets ({names})")
+    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier)
 
 
 def read_eps(eps: Number | Budget | Iterable[Number | Budget] | None) -> tuple[Budget, ...] | None:
@@ -105,6 +111,11 @@ def read_floors(floors: Number | Mapping[Number, Number] | None) -> Floors | Non
         return parse_floor(floors)
     except ValueError as error:
         raise ValueError(f"min_accuracy: {error}") from None
+
+
+def floor_of(floors: Mapping[Budget, Fraction], budget: Budget) -> Fraction | None:
+    """The floor of a budget; ``8/255`` as a float is the budget "8/255" too."""
+    return next((floor for known, floor in floors.items() if float(known) == float(budget)), None)
 
 
 def read_attacks(attacks: str | Iterable[Any] | None) -> tuple[Any, ...] | None:

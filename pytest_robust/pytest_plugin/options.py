@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import pytest
 
@@ -70,6 +70,17 @@ _OPTIONS: dict[str, _Spec] = {
 }
 
 
+INI_KEYS: dict[str, tuple[Literal["string", "args", "int", "float"], str]] = {
+    "robust_eps": ("args", 'as --robust-eps, a list: ["4/255", "8/255"]'),
+    "robust_norm": ("string", "as --robust-norm"),
+    "robust_profile": ("string", "as --robust-profile"),
+    "robust_attacks": ("args", "as --robust-attack, a list of names"),
+    "robust_n": ("int", "as --robust-n, an integer"),
+    "robust_seed": ("int", "as --robust-seed, an integer"),
+    "robust_fail_under": ("float", "as --robust-fail-under, a float in [0, 1]"),
+}
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options, group "adversarial robustness", and the ini keys.
 
@@ -78,10 +89,5 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("robust", "adversarial robustness (pytest-robust)")
     for name, spec in _OPTIONS.items():
         group.addoption(f"--robust-{name}", dest=f"robust_{name.replace('-', '_')}", **spec)
-    parser.addini("robust_eps", 'as --robust-eps, a list: ["4/255", "8/255"]', type="args", default=None)
-    parser.addini("robust_norm", "as --robust-norm", type="string", default=None)
-    parser.addini("robust_profile", "as --robust-profile", type="string", default=None)
-    parser.addini("robust_attacks", "as --robust-attack, a list of names", type="args", default=None)
-    parser.addini("robust_n", "as --robust-n, an integer", type="int", default=None)
-    parser.addini("robust_seed", "as --robust-seed, an integer", type="int", default=None)
-    parser.addini("robust_fail_under", "as --robust-fail-under, a float in [0, 1]", type="float", default=None)
+    for key, (kind, text) in INI_KEYS.items():
+        parser.addini(key, text, type=kind, default=None)

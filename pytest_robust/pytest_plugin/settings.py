@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_robust.budget import Budget, parse_floor
-from pytest_robust.pytest_plugin.options import NORMS, PROFILES
+from pytest_robust.pytest_plugin.options import INI_KEYS, NORMS, PROFILES
 
 T = TypeVar("T")
 REPORT_SUFFIXES = (".json", ".md")
@@ -64,6 +65,7 @@ class Settings:
         Raises:
             pytest.UsageError: a value that cannot be used; the message names the option or key.
         """
+        _refuse_unknown_keys(config)
         option = config.getoption
         model, data = option("robust_model"), option("robust_data")
         for name, value, other in (("model", model, "data"), ("data", data, "model")):
@@ -129,8 +131,18 @@ def _configured(config: pytest.Config) -> Choices:
         n=read("robust_n", _count),
         seed=read("robust_seed", _seed),
         fail_under=read("robust_fail_under", parse_floor),
-        device=_parsed("environment variable PYTEST_ROBUST_DEVICE", os.environ.get("PYTEST_ROBUST_DEVICE"), _device),
+        device=_parsed("environment variable PYTEST_ROBUST_DEVICE", os.environ.get("PYTEST_ROBUST_DEVICE") or None, _device),
     )
+
+
+def _refuse_unknown_keys(config: pytest.Config) -> None:
+    """Raises UsageError for a key of ours that does not exist: pytest only warns, and a floor would be lost."""
+    # pytest 9 has no public way to list what the file holds: ``inicfg`` warns there, and is the attribute of 8.
+    for key in vars(config).get("_inicfg") or vars(config).get("inicfg") or ():
+        if key.startswith("robust") and key not in INI_KEYS:
+            close = difflib.get_close_matches(key, INI_KEYS, n=1, cutoff=0.0)[0]
+            where = config.inipath.name if config.inipath is not None else "the ini file"
+            raise pytest.UsageError(f"{where}: there is no ini option {key}; did you mean {close}?")
 
 
 def _getini(config: pytest.Config, key: str) -> Any:
@@ -142,8 +154,10 @@ def _getini(config: pytest.Config, key: str) -> Any:
 
 
 def _parsed(where: str, text: str | None, parse: Callable[[str], T]) -> T | None:
-    if not text:
+    if text is None:
         return None
+    if not text.strip():
+        raise pytest.UsageError(f"{where}: the value is empty; leave it out, or give one")
     try:
         return parse(text)
     except ValueError as error:
@@ -151,8 +165,10 @@ def _parsed(where: str, text: str | None, parse: Callable[[str], T]) -> T | None
 
 
 def _parsed_all(where: str, texts: Sequence[str] | None, parse: Callable[[str], T]) -> tuple[T, ...] | None:
-    if not texts:
+    if texts is None:
         return None
+    if not texts:
+        raise pytest.UsageError(f"{where}: the value is empty; leave it out, or give one")
     words = [word.strip() for text in texts for word in text.split(",")]
     if "" in words:
         raise pytest.UsageError(f"{where}: an empty item in {','.join(words)!r}")

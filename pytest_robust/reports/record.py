@@ -40,7 +40,7 @@ def record(evaluation: Evaluation, id: str) -> Record:
         "decided": e.decided,
         "bound": e.bound,
         "clean": _rate(e.clean_accuracy),
-        "robust": _rate(e.accuracy),
+        "robust": _rate(e.accuracy, exact=e.bound == "exact"),
         "floor": None if e.floor is None else float(e.floor),
         "needed": None if e.floor is None else math.ceil(e.floor * len(e)),
         "verdict": e.verdict,
@@ -69,9 +69,10 @@ def record(evaluation: Evaluation, id: str) -> Record:
     }
 
 
-def _rate(rate: Rate) -> Record:
+def _rate(rate: Rate, *, exact: bool = True) -> Record:
+    """Counts and interval; a bound is no estimate, so it has no interval."""
     low, high = rate.interval()
-    return {"k": rate.k, "n": rate.n, "low": low, "high": high}
+    return {"k": rate.k, "n": rate.n, "low": low if exact else None, "high": high if exact else None}
 
 
 def _cost(cost: Cost) -> Record:
@@ -79,6 +80,8 @@ def _cost(cost: Cost) -> Record:
 
 
 def _classes(e: Evaluation) -> list[Record]:
-    """Robust examples per class that occurs, by label."""
-    rates = ((label, e.accuracy_of(label)) for label in sorted(set(e.labels.tolist())))
-    return [{"label": label, "name": e.class_name(label), "k": rate.k, "n": rate.n} for label, rate in rates]
+    """Robust examples per class that occurs, by label; none after an early decision, which says nothing of a class."""
+    if e.bound != "exact":
+        return []
+    counts = {label: e.robust[e.labels == label] for label in sorted(set(e.labels.tolist()))}
+    return [{"label": c, "name": e.class_name(c), "k": int(robust.sum()), "n": len(robust)} for c, robust in counts.items()]

@@ -88,6 +88,15 @@ def gate_line(run: Run) -> str:
         floorless = sum(check["floor"] is None for check in checks)
         parts += [f"{floorless} without a floor"] if floorless else []
         parts += ["smoke profile: no evidence"] if any(check["profile"] == "smoke" for check in checks) else []
+    caught = sum(
+        check["verdict"] == "fail"
+        and check["outcome"] == "passed"
+        and words.misses_floor(check)
+        and check["tier"] != "advisory"
+        for check in checks
+    )
+    if caught:
+        parts.append(f"{_counted(caught, 'missed floor')} caught by {'its test' if caught == 1 else 'their tests'}")
     if not run["complete"] and gate["verdict"] == "fail":
         parts.append("incomplete")
     return f"robust gate: {', '.join(parts)}"

@@ -34,11 +34,12 @@ def section(check: Record) -> str:
 
 def table(run: Run) -> list[tuple[str, bool | None]]:
     """The lines of the table with, for each, whether it is good (True), bad (False) or neither (None)."""
-    header = ("check", "clean", "robust", "95% CI", "floor", "health", "verdict")
+    header = ("check", "threat", "clean", "robust", "95% CI", "floor", "health", "verdict")
     names = _names(run)
     rows = [
         (
             names[check["id"]],
+            words.threat(check),
             words.percent(check["clean"]["k"], check["n"]),
             words.bounded(check),
             words.interval(check),
@@ -48,11 +49,11 @@ def table(run: Run) -> list[tuple[str, bool | None]]:
         )
         for check in run["checks"]
     ]
-    rows += [(names[error["id"]], "-", "-", "-", "-", "-", "ERROR") for error in run["errors"]]
-    rows += [(names[nodeid], "-", "-", "-", "-", "-", "MISSING: no result arrived") for nodeid in run["missing"]]
+    rows += [(names[error["id"]], "-", "-", "-", "-", "-", "-", "ERROR") for error in run["errors"]]
+    rows += [(names[nodeid], "-", "-", "-", "-", "-", "-", "MISSING: no result arrived") for nodeid in run["missing"]]
     if not rows:
         return []
-    align = ("left", "right", "right", "left", "right", "left", "left")
+    align = ("left", "left", "right", "right", "left", "right", "left", "left")
     # Without disable_numparse tabulate reads "0.310" as a number and prints 0.31.
     text = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)
     good: list[bool | None] = [None, None]

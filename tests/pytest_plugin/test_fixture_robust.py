@@ -187,7 +187,9 @@ def test_caught_failure_is_named_as_such(run: Run):
         "        robust(Fake(), 0, eps=1, min_accuracy=0.4)\n"
     )
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["* FAIL floor (caught by the test)", "robust gate: pass, 1 check"])
+    result.stdout.fnmatch_lines(
+        ["* FAIL floor (caught by the test)", "robust gate: pass, 1 check, 1 missed floor caught by its test"]
+    )
 
 
 def test_expected_failure_is_no_failure_of_the_gate(run: Run):

@@ -29,7 +29,7 @@ def test_attacks_may_be_one_text(run: Run):
 
 def test_call_wins_over_marker(run: Run):
     run(
-        "@pytest.mark.robust('l2', 0.5, min_accuracy=0.9, n=50)\n"
+        "@pytest.mark.robust(min_accuracy=0.9, n=50)\n"
         "def test_a(robust): robust(Fake(), 0, norm='linf', eps=0.1, min_accuracy=0.3, n=20)\n"
     ).assert_outcomes(passed=1)
     call = fake_engine.CALLS[0]
@@ -91,7 +91,7 @@ def test_module_wide_marker_leaves_tests_without_the_fixture_alone(run: Run):
 def test_promised_check_that_is_never_made_fails(run: Run):
     result = run("@pytest.mark.robust(eps=0.1, min_accuracy=0.4)\ndef test_a(robust): pass\n")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["the marker sets min_accuracy, but the test never called robust(model, data)"])
+    result.stdout.fnmatch_lines(["a floor is set for this test, but it never called robust(model, data)"])
 
 
 def test_tests_that_take_the_fixture_are_marked_by_themselves(run: Run):

@@ -30,7 +30,7 @@ def gate(*items, missing=(), complete=True):
         ([item("a", "failed", check("a", floor=None, health=health("invalid")))], "robust gate: FAIL, 1 not evidence"),
         ([item("a", "passed", check("a", tier="advisory"))], "robust gate: pass, 1 check, 1 advisory"),
         ([item("a", "xfailed", check("a"))], "robust gate: pass, 1 check"),
-        ([item("a", "passed", check("a"))], "robust gate: pass, 1 check"),
+        ([item("a", "passed", check("a"))], "robust gate: pass, 1 check, 1 missed floor caught by its test"),
         ([item("a", "skipped")], "robust gate: no check was decided, 1 skipped"),
         ([], "robust gate: no check was decided"),
         (
