@@ -8,39 +8,35 @@ from fractions import Fraction
 
 Number = int | float | str | Fraction
 
+_LARGEST_EXPONENT = 400
+"""More than a float has, either way, and little work to make exact."""
+
 
 def exact(value: Number) -> Fraction:
     """Read a number as typed: ``0.4`` is 2/5, ``"8/255"`` is 8/255, ``"40%"`` is 2/5.
 
     Raises:
-        ValueError: not a finite number, or one too large for a float.
+        ValueError: not a finite number, or one too large or too small for a float.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     text = str(value).strip()
     percent = text.endswith("%")
     text = text.removesuffix("%").replace(" ", "")
-    if text[-1:].isdigit() and _is_huge(text):
-        # Before it is made exact: "1e999999999" would take all memory.
-        raise ValueError(f"{value!r} is too large; write it like 0.03, '8/255' or '40%'")
+    _, _, exponent = text.lower().partition("e")
     try:
+        # Before it is made exact: "1e999999999" and "1e-999999999" would take all memory.
+        if exponent and abs(int(exponent)) > _LARGEST_EXPONENT:
+            raise OverflowError
         # str() of a float is the shortest text that reads back equal: 0.4 is 2/5, as the user typed it.
-        number = Fraction(text)
+        number = Fraction(text) / (100 if percent else 1)
+        if number and not float(number):
+            raise OverflowError
+    except OverflowError:
+        raise ValueError(f"{value!r} is too large or too small; write it like 0.03, '8/255' or '40%'") from None
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{value!r} is not a number; write it like 0.03, '8/255' or '40%'") from None
-    if _is_huge(number):
-        raise ValueError(f"{value!r} is too large; write it like 0.03, '8/255' or '40%'")
-    return number / 100 if percent else number
-
-
-def _is_huge(number: str | Fraction) -> bool:
-    """Whether a float cannot hold it. False for a text that is not a decimal number."""
-    try:
-        return math.isinf(float(number))
-    except ValueError:
-        return False
-    except OverflowError:
-        return True
+    return number
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Budget:
         """Read ``8/255``, ``"0.03"``, ``0.5`` or a ``Budget``.
 
         Raises:
-            ValueError: not a number, negative, or too large.
+            ValueError: not a number, negative, too large or too small.
         """
         if isinstance(eps, Budget):
             return eps

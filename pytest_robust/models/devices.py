@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pytest_robust.errors import ModelError
+from pytest_robust.models.submodules import submodules, tensors
 
 
 def resolve_device(spec: str) -> torch.device:
@@ -48,7 +49,7 @@ def placed(module: nn.Module, spec: str) -> tuple[nn.Module, torch.device]:
     Raises:
         ModelError: no such device, or the module cannot be copied to it.
     """
-    here = list(dict.fromkeys(t.device for t in (*module.parameters(), *module.buffers())))
+    here = list(dict.fromkeys(t.device for t in tensors(module)))
     if spec == "auto":
         accelerated = [device for device in here if device.type not in ("cpu", "meta")]
         if accelerated:
@@ -59,7 +60,12 @@ def placed(module: nn.Module, spec: str) -> tuple[nn.Module, torch.device]:
     if not here or here == [device]:
         return module, device
     try:
-        return copy.deepcopy(module).to(device), device
+        moved = copy.deepcopy(module).to(device)
+        for part in submodules(moved):
+            # One in a list, which to() does not reach.
+            if any(t.device != device for t in tensors(part)):
+                part.to(device)
+        return moved, device
     except Exception as error:
         raise ModelError(
             f"{type(module).__name__} is on {', '.join(map(str, here))} and could not be copied to {device} "

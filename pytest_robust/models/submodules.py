@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 _LEVELS = 4
 """How many containers inside one another are looked into."""
@@ -40,6 +40,11 @@ def parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters of ``module`` and of all modules inside it, each once."""
     own = [parameter for part in submodules(module) for parameter in part.parameters(recurse=False)]
     return list({id(parameter): parameter for parameter in own}.values())
+
+
+def tensors(module: nn.Module) -> list[Tensor]:
+    """The parameters of ``module`` and of all modules inside it, then their buffers."""
+    return [*parameters(module), *(buffer for part in submodules(module) for buffer in part.buffers(recurse=False))]
 
 
 def modules_in(value: object) -> Iterator[nn.Module]:

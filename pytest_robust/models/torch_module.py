@@ -15,7 +15,7 @@ from pytest_robust.models.forward import Forward, class_names
 from pytest_robust.models.isolation import isolated
 from pytest_robust.models.modes import training_parts
 from pytest_robust.models.protocol import Batch
-from pytest_robust.models.submodules import parameters
+from pytest_robust.models.submodules import parameters, tensors
 
 Normalize = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
 """Mean and standard deviation, each a number or one per channel."""
@@ -137,13 +137,12 @@ class TorchModel:
 
 def floating_dtype(module: nn.Module) -> torch.dtype:
     """The type of the module's first floating-point parameter or buffer; torch's default type where it has none."""
-    tensors = (*module.parameters(), *module.buffers())
-    return next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
+    return next((t.dtype for t in tensors(module) if t.is_floating_point()), torch.get_default_dtype())
 
 
 def refuse_unusable(module: nn.Module) -> None:
     """Raises ModelError for a module whose parameters have no shape before its first batch, or allow no gradients."""
-    if any(nn.parameter.is_lazy(t) for t in (*module.parameters(), *module.buffers())):
+    if any(nn.parameter.is_lazy(t) for t in tensors(module)):
         raise ModelError(
             f"{type(module).__name__} has lazy parameters that no batch has given a shape yet; "
             "run it on one batch, or load its trained weights, before evaluating it"

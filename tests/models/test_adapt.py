@@ -14,6 +14,7 @@ from pytest_robust.models.torch_module import TorchModel
 
 X = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
 NET = nn.Linear(3, 2)
+NETS = {"all": [NET]}
 
 
 class Service:
@@ -29,12 +30,30 @@ class Service:
         return self.net(x)
 
 
+class Ensemble:
+    """Models in the containers of an object."""
+
+    def __init__(self, *nets: nn.Module) -> None:
+        self.stages = {"last": nets}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return sum(net(x) for net in self.stages["last"])
+
+
 def with_net(net: nn.Module, x: Tensor) -> Tensor:
     return net(x)
 
 
 def uses_global(x: Tensor) -> Tensor:
     return NET(x)
+
+
+def uses_global_container_inside(x: Tensor) -> Tensor:
+    return (lambda x: sum(net(x) for net in NETS["all"]))(x)
+
+
+def last_of(x: Tensor, *, nets: list[nn.Module]) -> Tensor:
+    return nets[-1](x)
 
 
 def test_a_module_becomes_a_model_once() -> None:
@@ -81,9 +100,17 @@ def test_classes_must_be_several() -> None:
         adapt(nn.Linear(3, 2), classes="cat")
 
 
-@pytest.mark.parametrize("form", ["lambda", "global", "partial", "object", "method", "forward"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "lambda", "global", "partial", "object", "method", "forward",
+        "closure over a list", "nested lambdas", "global in containers", "partial of a list", "object of containers",
+    ],
+)  # fmt: skip
 def test_functions_are_models_and_their_modules_are_isolated(form: str) -> None:
-    net = NET if form == "global" else nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+    uses_net = form.startswith("global")
+    net = NET if uses_net else nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+    nets = [net]
     function = {
         "lambda": lambda x: net(x),
         "global": uses_global,
@@ -91,12 +118,17 @@ def test_functions_are_models_and_their_modules_are_isolated(form: str) -> None:
         "object": Service(net),
         "method": Service(net).predict,
         "forward": net.forward,
+        "closure over a list": lambda x: nets[0](x),
+        "nested lambdas": lambda x: (lambda y: (lambda z: nets[0](z))(y))(x),
+        "global in containers": uses_global_container_inside,
+        "partial of a list": functools.partial(last_of, nets=nets),
+        "object of containers": Ensemble(net),
     }[form]
     net.train()
     model = adapt(function)
     batch = model.batch(load((X.double(), [0, 1, 0, 1])).take([0, 1, 2, 3]))
     assert batch.x.dtype == torch.float32
-    assert len(model.training_parts()) == (0 if form == "global" else 1)
+    assert len(model.training_parts()) == (0 if uses_net else 1)
     with model.isolated():
         assert not net.training
         assert not any(p.requires_grad for p in net.parameters())
@@ -123,7 +155,19 @@ def test_a_function_without_modules_runs_on_the_cpu() -> None:
     assert model.logits(X, {}).shape == (4, 2)
 
 
+def test_a_name_that_has_no_value_yet_is_passed_over() -> None:
+    def function(x: Tensor) -> Tensor:
+        return later(x)
+
+    model = adapt(function)
+    later = nn.Linear(3, 2)
+    assert torch.equal(model.logits(X, {}), later(X))
+
+
 def test_a_function_cannot_be_moved() -> None:
     far = nn.Linear(3, 2, device="meta")
-    with pytest.raises(ModelError, match="modules that are on meta"):
-        adapt(lambda x: far(x), device="cpu")
+    holder = nn.Identity()
+    holder.nets = [far]
+    for function in (lambda x: far(x), lambda x: holder.nets[0](x)):
+        with pytest.raises(ModelError, match="modules that are on meta"):
+            adapt(function, device="cpu")

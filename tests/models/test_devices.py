@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pytest_robust.errors import ModelError
+from pytest_robust.models import devices
 from pytest_robust.models.devices import placed, resolve_device
 
 CUDA = torch.cuda.is_available()
@@ -51,6 +52,16 @@ def test_cuda_is_resolved_to_an_index_and_the_users_module_stays() -> None:
     assert device.type == "cuda"
     assert copy.weight.device == device
     assert module.weight.device.type == "cpu"
+
+
+def test_modules_in_lists_move_with_the_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = torch.device("meta")
+    monkeypatch.setattr(devices, "resolve_device", lambda spec: meta)
+    module = nn.Linear(2, 2)
+    module.heads = [nn.Linear(2, 2)]
+    copy, _ = placed(module, "meta")
+    assert copy.weight.device == copy.heads[0].weight.device == meta
+    assert module.heads[0].weight.device.type == "cpu"
 
 
 def test_a_module_already_there_is_itself() -> None:

@@ -93,6 +93,20 @@ def test_inside_it_is_in_eval_mode_without_parameter_gradients(module: Mischief)
     assert grad.abs().sum() > 0
 
 
+def test_modules_that_torch_does_not_register_are_isolated_too(module: Mischief) -> None:
+    outer = nn.Linear(3, 3)
+    outer.stages = [{"second": module}]
+    before = snapshot(module)
+    with isolated(outer):
+        assert not any(part.training for part in module.modules())
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+        module.frozen.requires_grad_(True)
+        module(outer(torch.rand(4, 3))).sum().backward()
+        assert module.frozen.weight.grad is not None
+        module.linear.weight.grad = None
+    assert snapshot(module) == before
+
+
 def test_a_train_method_with_side_effects_is_not_called() -> None:
     class Loud(nn.Module):
         def train(self, mode: bool = True) -> Loud:

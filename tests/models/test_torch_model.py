@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,17 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.act is None else self.act(x)
         return self.linear(x.mean((2, 3)))
+
+
+class Listed(nn.Module):
+    """Keeps a network where torch does not look for it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.nets = [net]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.nets[0](x)
 
 
 class Mapped(Net):
@@ -125,6 +137,11 @@ def test_the_point_is_as_fine_as_the_module_and_at_least_float32(
     assert grad.abs().sum() > 0
 
 
+def test_the_type_of_a_module_in_a_list_counts() -> None:
+    model = TorchModel(Listed(Net().double()))
+    assert torch.equal(model.logits(first(model).x, {}), Net().double()(X.double()))
+
+
 def test_float64_data_runs_in_a_module_without_parameters() -> None:
     model = TorchModel(nn.Flatten())
     assert first(model, (np.eye(3), [0, 1, 2])).x.dtype == torch.float32
@@ -212,9 +229,35 @@ def test_outputs_that_are_no_logits_are_refused() -> None:
         TorchModel(nn.AdaptiveAvgPool2d(1)).logits(X, {})
 
 
-def test_lazy_parameters_are_refused() -> None:
-    with pytest.raises(ModelError, match="LazyLinear has lazy parameters"):
-        TorchModel(nn.LazyLinear(2))
+@pytest.mark.parametrize("module", [nn.LazyLinear(2), Listed(nn.LazyLinear(2))])
+def test_lazy_parameters_are_refused(module: nn.Module) -> None:
+    with pytest.raises(ModelError, match=f"{type(module).__name__} has lazy parameters"):
+        TorchModel(module)
+
+
+@pytest.mark.parametrize("around", [lambda net: net, Listed])
+def test_parameters_of_inference_mode_are_refused_and_the_remedy_works(around: Any) -> None:
+    with torch.inference_mode():
+        module = around(Net())
+    with pytest.raises(ModelError, match=r"inside torch\.inference_mode\(\).* give copy\.deepcopy\(model\)"):
+        TorchModel(module)
+    x = X.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(TorchModel(copy.deepcopy(module)).logits(x, {})[:, 0].sum(), x)
+    assert grad.abs().sum() > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda module: torch.jit.freeze(torch.jit.script(module))])
+def test_torch_script_works_also_frozen(compiled: Any) -> None:
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 2)).eval()
+    model = TorchModel(compiled(net))
+    x = first(model).x.requires_grad_()
+    with model.isolated():
+        logits = model.logits(x, {})
+        (grad,) = torch.autograd.grad(logits.sum(), x)
+    assert torch.allclose(logits, net(X), atol=1e-6)
+    assert grad.abs().sum() > 0
+    assert model.training_parts() == ()
 
 
 def test_isolation_is_that_of_the_module() -> None:
@@ -267,3 +310,8 @@ def test_parts_that_act_differently_in_training_mode_are_found(part: nn.Module, 
     assert [name.partition(" ")[0] for name in model.training_parts()] == (["1"] if acts else [])
     part.eval()
     assert model.training_parts() == ()
+
+
+def test_parts_in_training_mode_are_named_by_where_they_are() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), Listed(nn.Sequential(nn.ReLU(), nn.Dropout(0.5))))
+    assert TorchModel(module).training_parts() == ("1.nets.0.1 (Dropout)",)
