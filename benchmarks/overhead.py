@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from common import middle, seeded, show
 from peers import chosen
@@ -114,6 +115,7 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Run:
                 survived=survivors.append,
                 stop=lambda: False,
                 observed=Observed(),
+                spent=np.zeros(len(x), dtype=np.int64),
             )
             search.over(range(len(x)))
         assert len(survivors) == len(x), "some examples were broken: their passes would be missing"

@@ -28,6 +28,15 @@ def order(seed: int, ids: Iterable[str]) -> list[int]:
     return [position for _, position in sorted(keys)]
 
 
+def child(keys: Tensor, number: Tensor) -> Tensor:
+    """(B,) int64 keys of other streams, one for each key and number: of the steps of a random search, say.
+
+    Args:
+        keys, number: (B,) int64.
+    """
+    return _mix(keys ^ (number + 1) * _GOLDEN)
+
+
 def uniform(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
     """Float32 numbers in [0, 1), multiples of 2**-24, shape (B, *shape).
 

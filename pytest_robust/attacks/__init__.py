@@ -8,9 +8,11 @@ from pytest_robust.attacks.apgd import APGD
 from pytest_robust.attacks.live import Live
 from pytest_robust.attacks.pgd import FGSM, PGD
 from pytest_robust.attacks.protocol import Attack
+from pytest_robust.attacks.square import Square
 
 _MAKERS: dict[str, Callable[[], Attack]] = {
     "fgsm": FGSM,
+    "fgsm-t": lambda: FGSM("margin-t", n_targets=9),
     "pgd": PGD,
     "pgd-margin": lambda: PGD("margin", n_steps=20, step_size=1.0, schedule="cosine", momentum=0.75, random_start=False),
     "pgd-t": lambda: PGD(
@@ -20,10 +22,11 @@ _MAKERS: dict[str, Callable[[], Attack]] = {
     "apgd-margin": lambda: APGD("margin"),
     "apgd-dlr": lambda: APGD("dlr"),
     "apgd-t": lambda: APGD("margin-t", n_targets=9),
+    "square": Square,
 }
 NAMES = tuple(_MAKERS)
 
-__all__ = ["APGD", "FGSM", "NAMES", "PGD", "Attack", "Live", "make"]
+__all__ = ["APGD", "FGSM", "NAMES", "PGD", "Attack", "Live", "Square", "make"]
 
 
 def make(name: str) -> Attack:

@@ -38,6 +38,9 @@ class APGD:
     n_restarts: int = 1
     n_targets: int = 0
 
+    first_target = 0
+    uses_gradients = True
+
     def __post_init__(self) -> None:
         checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)
         checked_loss(self.loss, targeted=self.n_targets > 0)

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from pytest_robust.threats import Region
 
+_PER_SLOT = ("x", "goal", "rival", "scale", "key", "restart", "step", "closest", "peak")
+"""The tensors of ``Live`` that are fields of its own."""
+
 
 @dataclass
 class Live:
@@ -20,6 +23,7 @@ class Live:
         region: where each may go. context: what else the model's forward pass needs.
         goal, rival: (S,) classes, as the objective understands them. scale: (S,) spread of the clean logits.
         key: (S,) int64, the random stream. restart: (S,) int64, 0 for the first start. step: (S,) int64, updates so far.
+        closest: (S,) largest margin met in this run, 0 at the decision boundary. peak: (S,) largest loss met in it.
         state: what the attack remembers.
     """
 
@@ -32,6 +36,8 @@ class Live:
     key: Tensor
     restart: Tensor
     step: Tensor
+    closest: Tensor
+    peak: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -51,10 +57,7 @@ class Live:
         first = parts[0]
         if len(parts) == 1:
             return first
-        tensors = {
-            name: torch.cat([getattr(part, name) for part in parts])
-            for name in ("x", "goal", "rival", "scale", "key", "restart", "step")
-        }
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in _PER_SLOT}
         return Live(
             region=Region.cat([part.region for part in parts]),
             context={name: torch.cat([part.context[name] for part in parts]) for name in first.context},
@@ -64,14 +67,8 @@ class Live:
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> Live:
         return Live(
-            x=f(self.x),
             region=self.region.map(f),
             context={name: f(tensor) for name, tensor in self.context.items()},
-            goal=f(self.goal),
-            rival=f(self.rival),
-            scale=f(self.scale),
-            key=f(self.key),
-            restart=f(self.restart),
-            step=f(self.step),
             state={name: f(tensor) for name, tensor in self.state.items()},
+            **{name: f(getattr(self, name)) for name in _PER_SLOT},
         )

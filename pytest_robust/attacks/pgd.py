@@ -21,18 +21,25 @@ class FGSM:
     With Linf that is the sign step; in every norm it is the exact maximiser of the linearised loss over ball and box.
 
     Attributes:
-        loss: ``"ce"``, ``"margin"`` or ``"dlr"``.
+        loss: ``"ce"``, ``"margin"``, ``"dlr"``, or with ``n_targets`` ``"margin-t"`` or ``"dlr-t"``.
+        n_targets: one step towards so many of the most likely other classes, in turn. 0: no target. How far each step comes
+            tells later attacks of the schedule which target is worth most.
     """
 
     loss: str = "margin"
+    n_targets: int = 0
 
-    name = "fgsm"
     n_steps = 1
     n_restarts = 1
-    n_targets = 0
+    first_target = 0
+    uses_gradients = True
 
     def __post_init__(self) -> None:
-        checked_loss(self.loss, targeted=False)
+        checked_loss(self.loss, targeted=self.n_targets > 0)
+
+    @property
+    def name(self) -> str:
+        return "fgsm-t" if self.n_targets else "fgsm"
 
     def begin(self, threat: Threat, live: Live) -> None:
         live.x = live.region.origin
@@ -49,11 +56,13 @@ class PGD:
         loss: ``"ce"``, ``"margin"``, ``"dlr"``, or with ``n_targets`` ``"margin-t"`` or ``"dlr-t"``.
         n_steps: gradient steps per run. n_restarts: runs from different starts.
         step_size: length of a step as a share of eps. ``None``: 2.5 / n_steps, as Madry et al. have it.
-        schedule: ``"constant"``, or ``"cosine"``: first to the region's best point for the gradient, which is exact on a
-            linear model, then in steps from ``step_size`` down to a hundredth of it.
+        schedule: ``"constant"``, or ``"cosine"``: in steps from ``step_size`` down to a hundredth of it; from the clean
+            point first to the region's best point for the gradient, which is exact on a linear model.
         momentum: how much of the accumulated gradient stays from step to step.
         random_start: start every run at a random point; if not, the first run starts at the clean point.
-        n_targets: drive towards so many of the most likely other classes, in turn. 0: no target.
+        n_targets: drive towards so many of the most promising other classes, in turn. 0: no target.
+        first_target: begin at this place in their order, 0 for the most promising.
+        label: the name in reports, where another is wanted.
     """
 
     loss: str = "ce"
@@ -64,6 +73,10 @@ class PGD:
     momentum: float = 0.0
     random_start: bool = True
     n_targets: int = 0
+    first_target: int = 0
+    label: str | None = None
+
+    uses_gradients = True
 
     def __post_init__(self) -> None:
         checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)
@@ -75,6 +88,8 @@ class PGD:
 
     @property
     def name(self) -> str:
+        if self.label is not None:
+            return self.label
         if self.n_targets:
             return "pgd-t"
         return "pgd" if self.loss == "ce" else f"pgd-{self.loss}"
@@ -88,7 +103,8 @@ class PGD:
         if self.momentum:
             grad = live.state["momentum"].mul_(self.momentum).add_(_normalised(grad))
         moved = threat.step(live.x, grad, self._size(live.step).to(grad.dtype), live.region)
-        live.x = moved if self.schedule == "constant" else best_first(threat, live, grad, moved)
+        from_clean = self.schedule == "cosine" and not self.random_start
+        live.x = best_first(threat, live, grad, moved) if from_clean else moved
 
     def _size(self, step: Tensor) -> Tensor:
         most = 2.5 / self.n_steps if self.step_size is None else self.step_size
@@ -104,8 +120,8 @@ def started(threat: Threat, live: Live, *, always: bool) -> Tensor:
 
 
 def best_first(threat: Threat, live: Live, grad: Tensor, moved: Tensor) -> Tensor:
-    """``moved``, but where a run takes its first step: there the region's best point for the gradient."""
-    first = live.step == 0
+    """``moved``, but where a run takes its first step from the clean point: there the region's best for the gradient."""
+    first = (live.step == 0) & (live.restart == 0)
     if not bool(first.any()):
         return moved
     return torch.where(live.rows(first), threat.maximise(grad, live.region), moved)

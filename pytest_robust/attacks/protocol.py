@@ -15,7 +15,8 @@ class Attack(Protocol):
     decided elsewhere.
 
     One run of an example is: ``begin``, then ``n_steps`` times a forward and backward pass at ``live.x`` followed by
-    ``update``, then a last forward pass. It ends at the first point that is broken.
+    ``update``, then a last forward pass. It ends at the first point that is broken. An attack that uses no gradients costs
+    no backward pass.
     """
 
     @property
@@ -34,6 +35,16 @@ class Attack(Protocol):
         """How many rivals are driven towards in turn; 0: the loss has no target."""
         ...
 
+    @property
+    def first_target(self) -> int:
+        """The place of the first of them in the order of rivals."""
+        ...
+
+    @property
+    def uses_gradients(self) -> bool:
+        """False for a search by the loss alone: it is given no gradient, and its steps cost a forward pass only."""
+        ...
+
     def begin(self, threat: Threat, live: Live) -> None:
         """Put ``live.x`` at its first point and ``live.state`` at its first value."""
         ...
@@ -42,6 +53,7 @@ class Attack(Protocol):
         """Move ``live.x``.
 
         Args:
-            loss: (S,) the loss at ``live.x``, higher is better. grad: its gradient, in the shape of ``x``.
+            loss: (S,) the loss at ``live.x``, higher is better.
+            grad: its gradient, in the shape of ``x``; zeros where the attack uses none.
         """
         ...

@@ -70,7 +70,7 @@ def evaluate(
     """
     began = time.perf_counter()
     chosen = profile_named(profile)
-    attack_list = schedule(chosen, attacks)
+    steps = schedule(chosen, attacks)
     floor = None if min_accuracy is None else parse_floor(min_accuracy)
     for what, value in (("n", n), ("batch_size", batch_size)):
         if value is not None and value < 1:
@@ -88,7 +88,7 @@ def evaluate(
         passes.forward, passes.backward = found.forward, found.backward
         subjects = Subjects(adapted, encoded, threat, objective, found.logits, seed)
         tally = Tally(found.correct, found.logits.argmax(1), floor, early=chosen.early and stop_early)
-        run = Run(name, subjects, passes, attack_list, tally, progress)
+        run = Run(name, subjects, passes, steps, tally, progress)
         run.attack()
         checks = run.health(found.logits)
     broken_by, robust = tally.final()
@@ -98,7 +98,7 @@ def evaluate(
         threat=threat.summary(),
         objective=objective.name,
         profile=profile,
-        attacks=tuple(attack.name for attack in attack_list),
+        attacks=tuple(dict.fromkeys([*(step.attack.name for step in steps), *(stage.attack for stage in run.stages)])),
         seed=seed,
         device=str(adapted.device),
         ids=examples.ids,
@@ -115,6 +115,7 @@ def evaluate(
         cost=Cost(passes.forward, passes.backward, time.perf_counter() - began),
         notes=(*notes, *adapted.notes),
         witnesses=tally.witnesses,
+        passes=run.spent,
     )
 
 

@@ -128,12 +128,16 @@ def _alone(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> torch.Ten
     return torch.cat(results)
 
 
-def strength(attacks: Sequence[Attack]) -> HealthCheck:
-    """A few gradient steps are no attack to pass a model on."""
+def strength(attacks: Sequence[Attack], *, proof: bool) -> HealthCheck:
+    """A few gradient steps are no attack to pass a model on.
+
+    Args:
+        attacks: those that ran. proof: enough was broken to miss the floor, by whatever it was.
+    """
     if not attacks:
         return HealthCheck("strength", "trusted", "no attack was run: the verdict was certain without")
     names = ", ".join(attack.name for attack in attacks)
-    if max(attack.n_steps for attack in attacks) < 10:
+    if max(attack.n_steps for attack in attacks) < 10 and not proof:
         detail = f"only {names} was run, of fewer than 10 steps: that is no evidence; add an iterative attack"
         return HealthCheck("strength", "suspicious", detail)
     return HealthCheck("strength", "trusted", f"attacked with {names}")

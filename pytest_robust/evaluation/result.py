@@ -84,6 +84,7 @@ class Evaluation:
         floor: the accuracy asked for, exact, or None.
         bound: ``"exact"``; ``"upper"`` when stopped because the floor could no longer be met (``robust`` then counts the
             undecided as robust); ``"lower"`` when stopped because it was met for certain (they count as broken).
+        passes: (n,) int64, forward and backward passes of the attacks on each example; health is not in it.
         stages: one per attack run. health, cost: see there. notes: what the user should know, in sentences.
     """
 
@@ -108,6 +109,7 @@ class Evaluation:
     health: Health
     cost: Cost
     notes: tuple[str, ...] = ()
+    passes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live
 from pytest_robust.evaluation.health import Doubts, repeatable, strength
 from pytest_robust.evaluation.passes import Passes
+from pytest_robust.evaluation.probes import AHEAD, BLACK_BOX, REMEDY, SLOPES, black_box, black_box_sample, slope
 from pytest_robust.evaluation.progress import Progress, Report
 from pytest_robust.evaluation.result import Cost, HealthCheck, Stage
-from pytest_robust.evaluation.search import Observed, Search
+from pytest_robust.evaluation.schedule import Step
+from pytest_robust.evaluation.search import Confirm, Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break, Tally
 
@@ -23,23 +28,36 @@ class Run:
 
     Attributes:
         stages: what each attack found for what it spent.
+        spent: (n,) int64, forward and backward passes of these attacks on each example; those of an attack that the verdict
+            cut short are not in it.
     """
 
     def __init__(
-        self, name: str, subjects: Subjects, passes: Passes, attacks: Sequence[Attack], tally: Tally, report: Report | None
+        self,
+        name: str,
+        subjects: Subjects,
+        passes: Passes,
+        steps: Sequence[Step],
+        tally: Tally,
+        report: Report | None,
     ) -> None:
-        self.name, self.subjects, self.passes, self.attacks = name, subjects, passes, attacks
+        self.name, self.subjects, self.passes, self.steps = name, subjects, passes, steps
         self.tally, self.report = tally, report
         self.stages: list[Stage] = []
+        self.spent = np.zeros(len(subjects.examples), dtype=np.int64)
         self._observed = Observed()
         self._rejected: set[int] = set()
+        self._probes: list[HealthCheck] = []
 
     def attack(self) -> None:
-        """The whole schedule, or as much of it as makes the verdict certain."""
-        for attack in self.attacks:
+        """The whole schedule, or as much of it as makes the verdict certain; then a look at whether it could work."""
+        for step in self.steps:
             if self.tally.certain:
                 break
-            self._stage(attack, last=attack is self.attacks[-1])
+            self._stage(step, last=step is self.steps[-1])
+        # A FAIL is a proof: only a PASS, or a figure without a floor, can owe something to attacks that could not work.
+        if self.tally.bound != "upper" and self.tally.survived and self.subjects.threat.budget.value > 0:
+            self._probe()
 
     def health(self, logits: Tensor) -> list[HealthCheck]:
         """What the run says about itself.
@@ -47,12 +65,47 @@ class Run:
         Args:
             logits: (n, C) clean logits, as they came in batches.
         """
+        ran = {stage.attack for stage in self.stages}
         doubts = self._doubts(self.tally.outlived)
         return [
-            strength([attack for attack in self.attacks if attack.name in {stage.attack for stage in self.stages}]),
+            strength([step.attack for step in self.steps if step.attack.name in ran], proof=self.tally.bound == "upper"),
             *doubts.checks(),
+            *self._probes,
             *repeatable(self.subjects, self.passes, logits),
         ]
+
+    def _probe(self) -> None:
+        """A few survivors once more: does the loss follow the gradient, and does a search without gradients get farther?"""
+        ids = self.subjects.examples.ids
+        rows = sorted(self.tally.survived)
+        rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
+        self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
+        spent = sum(stage.cost.forward + stage.cost.backward for stage in self.stages)
+        rows = rows[: black_box_sample(spent)]
+        before = {row: self.subjects.trail.worn(row) for row in rows}
+        broken: set[int] = set()
+
+        def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
+            verified = [self._verified(BLACK_BOX, live, i) for i in range(len(claimed))]
+            for row, found in zip(claimed, verified, strict=True):
+                if found is not None:
+                    self.tally.revoke(row, found)
+                    broken.add(row)
+            return [found is not None for found in verified]
+
+        uncounted = np.zeros_like(self.spent)
+        search = self._search(BLACK_BOX, confirm, survived=lambda row: None, stop=lambda: False, spent=uncounted)
+        for group in self.subjects.examples.groups(rows):
+            search.over(group)
+        ahead = [row for row in rows if row in broken or self.subjects.trail.worn(row) > before[row] + AHEAD]
+        self._probes.append(black_box(len(rows), len(broken), len(ahead)))
+        if broken:
+            self._remedy()
+
+    def _remedy(self) -> None:
+        """The gradients missed what a search without them finds: it is let loose on all who stand."""
+        self.tally.reopen()
+        self._stage(Step(REMEDY), last=True)
 
     def _doubts(self, survivors: Sequence[int]) -> Doubts:
         seen = self._observed
@@ -70,50 +123,77 @@ class Run:
         self.tally.doubtful |= self._doubts([row]).doubtful
         self.tally.settle(row, None)
 
-    def _stage(self, attack: Attack, *, last: bool) -> None:
-        ids = self.subjects.examples.ids
-        rows = self.tally.rows_standing
+    def _stage(self, step: Step, *, last: bool) -> None:
+        attack, ids = step.attack, self.subjects.examples.ids
+        self.subjects.rank()
+        rows = self.tally.undecided
         rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
-        groups = self.subjects.examples.groups(rows)
-        self.tally.begin([row for group in groups for row in group], last=last)
+        worth = self._worth(step, rows)
+        groups = self.subjects.examples.groups([row for row in rows if row in worth])
+        spared = [row for row in rows if row not in worth]
+        self.tally.begin([*spared, *(row for group in groups for row in group)], last=last)
         standing, forward, backward = self.tally.standing, self.passes.forward, self.passes.backward
         began = time.perf_counter()
+        for row in spared:
+            self._outlived(row)
 
         def stop() -> bool:
             self._tell(attack)
             return self.tally.certain
 
-        search = Search(
-            self.subjects,
-            self.passes,
-            attack,
-            confirm=lambda live, claimed: self._confirm(attack, live, claimed),
-            survived=self._outlived,
-            stop=stop,
-            observed=self._observed,
-        )
+        def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
+            verified = [self._verified(attack, live, i) for i in range(len(claimed))]
+            for row, found in zip(claimed, verified, strict=True):
+                if found is None:
+                    self._rejected.add(row)
+                else:
+                    self.tally.settle(row, found)
+            return [found is not None for found in verified]
+
+        search = self._search(attack, confirm, survived=self._outlived, stop=stop, spent=self.spent)
         for group in groups:
             search.over(group)
         self._tell(attack)
         cost = Cost(self.passes.forward - forward, self.passes.backward - backward, time.perf_counter() - began)
-        self.stages.append(Stage(attack.name, len(rows), standing - self.tally.standing, cost))
+        self.stages.append(Stage(attack.name, len(worth), standing - self.tally.standing, cost))
 
-    def _confirm(self, attack: Attack, live: Live, rows: Sequence[int]) -> list[bool]:
-        """Each claim by itself: strictly inside the threat, and misclassified by a fresh forward pass of its own."""
+    def _worth(self, step: Step, rows: Sequence[int]) -> set[int]:
+        """Rows on which the attack is worth its passes."""
+        if not self.subjects.runs(step.attack):
+            return set()
+        return {row for row in rows if self.subjects.trail.worn(row) >= step.near}
+
+    def _search(
+        self,
+        attack: Attack,
+        confirm: Confirm,
+        *,
+        survived: Callable[[int], None],
+        stop: Callable[[], bool],
+        spent: npt.NDArray[np.int64],
+    ) -> Search:
+        return Search(
+            self.subjects,
+            self.passes,
+            attack,
+            confirm=confirm,
+            survived=survived,
+            stop=stop,
+            observed=self._observed,
+            spent=spent,
+        )
+
+    def _verified(self, attack: Attack, live: Live, slot: int) -> Break | None:
+        """A claim by itself: strictly inside the threat, and misclassified by a fresh forward pass of its own."""
         threat, objective = self.subjects.threat, self.subjects.objective
-        sealed = threat.seal(live.x, live.region)
-        inside = threat.contains(sealed, live.region).tolist()
-        accepted = []
-        for i, row in enumerate(rows):
-            one = slice(i, i + 1)
-            logits = self.passes.logits(sealed[one], {name: tensor[one] for name, tensor in live.context.items()})
-            broken = inside[i] and bool((objective.broken(logits, live.goal[one]) & logits.isfinite().all(1)).item())
-            if broken:
-                self.tally.settle(row, Break(attack.name, sealed[i].cpu(), int(logits.argmax(1).item())))
-            else:
-                self._rejected.add(row)
-            accepted.append(broken)
-        return accepted
+        one = live.select(torch.tensor([slot], device=live.x.device))
+        sealed = threat.seal(one.x, one.region)
+        if not bool(threat.contains(sealed, one.region).item()):
+            return None
+        logits = self.passes.logits(sealed, one.context)
+        if not bool((objective.broken(logits, one.goal) & logits.isfinite().all(1)).item()):
+            return None
+        return Break(attack.name, sealed[0].cpu(), int(logits.argmax(1).item()))
 
     def _tell(self, attack: Attack) -> None:
         if self.report is not None:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pytest_robust.attacks import Attack, make
+from pytest_robust.attacks import FGSM, PGD, Attack, make
+
+
+@dataclass(frozen=True)
+class Step:
+    """One attack of a schedule, and whom it is worth its passes on.
+
+    Attributes:
+        near: attack only examples whose margin the attacks before have worn down by at least this share. 0: all.
+    """
+
+    attack: Attack
+    near: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -13,20 +26,45 @@ class Profile:
     """One answer to "how sure".
 
     Attributes:
-        attacks: names, cheapest first; each next one sees only the survivors. most: examples at most, None: all.
+        steps: cheapest first; each next one sees only the survivors. most: examples at most, None: all.
         early: stop as soon as the verdict is certain. evidence: whether a PASS says anything about robustness.
     """
 
-    attacks: tuple[str, ...]
+    steps: tuple[Step, ...]
     most: int | None
     early: bool
     evidence: bool
 
 
+def _annealed(label: str, loss: str, n_steps: int, **more: Any) -> Attack:
+    """PGD whose steps fall from eps to eps / 100."""
+    return PGD(loss, n_steps=n_steps, step_size=1.0, schedule="cosine", label=label, **more)
+
+
+# Which attacks, in which order and with which momentum, was decided by what they break for what they cost:
+# docs/how-it-works.md has the table.
+_SCAN = Step(FGSM("margin-t", n_targets=9))
+_FIRST = Step(_annealed("pgd-t1", "margin-t", 20, momentum=0.25, random_start=False, n_targets=1))
+_STANDARD = (
+    _SCAN,
+    _FIRST,
+    Step(_annealed("pgd-random", "margin", 20)),
+    Step(_annealed("pgd-t2", "margin-t", 5, random_start=False, n_targets=1, first_target=1)),
+)
+_NEAR, _CLOSE = 0.3, 0.8
+"""Whom restarts are worth: of what a long search still breaks, hardly one had kept more than 70 % of its margin by then."""
+_RELEASE = (
+    *_STANDARD,
+    Step(_annealed("pgd-t-random", "margin-t", 20, n_targets=4), _NEAR),
+    Step(_annealed("pgd-restarts", "margin", 20, n_restarts=2), _NEAR),
+    Step(_annealed("pgd-momentum", "margin", 20, momentum=0.5, n_restarts=2), _NEAR),
+    Step(_annealed("pgd-close", "margin", 20, n_restarts=5), _CLOSE),
+)
+
 PROFILES: dict[str, Profile] = {
-    "smoke": Profile(("pgd-margin",), most=100, early=True, evidence=False),
-    "standard": Profile(("pgd-margin", "apgd-ce", "pgd-t"), most=None, early=True, evidence=True),
-    "release": Profile(("pgd-margin", "apgd-ce", "pgd-t", "apgd-dlr", "apgd-t"), most=None, early=False, evidence=True),
+    "smoke": Profile((_SCAN, _FIRST), most=100, early=True, evidence=False),
+    "standard": Profile(_STANDARD, most=None, early=True, evidence=True),
+    "release": Profile(_RELEASE, most=None, early=False, evidence=True),
 }
 
 
@@ -37,21 +75,22 @@ def profile_named(name: str) -> Profile:
     return PROFILES[name]
 
 
-def schedule(profile: Profile, attacks: Sequence[str | Attack] | str | Attack | None) -> list[Attack]:
-    """The profile's attacks, or those given instead, by name or as objects.
+def schedule(profile: Profile, attacks: Sequence[str | Attack] | str | Attack | None) -> tuple[Step, ...]:
+    """The profile's attacks, or those given instead, by name or as objects; these see every survivor.
 
     Raises:
         ValueError: an unknown name, none at all, or two of one name (their results could not be told apart).
     """
-    wanted = profile.attacks if attacks is None else attacks
-    if isinstance(wanted, str):
-        wanted = [name.strip() for name in wanted.split(",")]
-    elif not isinstance(wanted, Sequence):
-        wanted = [wanted]
-    made = [make(attack) if isinstance(attack, str) else attack for attack in wanted]
-    names = [attack.name for attack in made]
+    if attacks is None:
+        return profile.steps
+    if isinstance(attacks, str):
+        attacks = [name.strip() for name in attacks.split(",")]
+    elif not isinstance(attacks, Sequence):
+        attacks = [attacks]
+    steps = tuple(Step(make(attack) if isinstance(attack, str) else attack) for attack in attacks)
+    names = [step.attack.name for step in steps]
     if not names:
         raise ValueError("attacks is empty: name at least one attack, or leave it out for those of the profile")
     if len(set(names)) < len(names):
         raise ValueError(f"two attacks have the same name in {', '.join(names)}; give each once")
-    return made
+    return steps

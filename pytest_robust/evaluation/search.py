@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -47,15 +49,18 @@ class Search:
         survived: Callable[[int], None],
         stop: Callable[[], bool],
         observed: Observed,
+        spent: npt.NDArray[np.int64],
     ) -> None:
         """
         Args:
             confirm: judges claims: slots that stand where the model is broken, and their rows; True where it accepts.
             survived: told the row of each example that outlived all runs.
-            stop: asked before every pass. observed: where to note what speaks against an attack.
+            stop: asked before every pass, and ends the attack. observed: where to note what speaks against an attack.
+            spent: (n,) where to count the forward and backward passes of each example.
         """
         self.subjects, self.passes, self.attack = subjects, passes, attack
         self.confirm, self.survived, self.stop, self.observed = confirm, survived, stop, observed
+        self.spent = spent
         self.runs = subjects.runs(attack)
 
     def over(self, rows: Sequence[int]) -> None:
@@ -79,21 +84,26 @@ class Search:
 
     def _step(self, slots: _Slots, queue: deque[Task]) -> None:
         """One forward and backward pass of every slot; the broken leave, the others move."""
-        objective, live = self.subjects.objective, slots.live
+        live = slots.live
 
         def loss(logits: Tensor, rows: slice) -> Tensor:
-            scaled = logits / live.scale[rows].unsqueeze(1)
-            return objective.loss(self.attack.loss, scaled, live.goal[rows], live.rival[rows])
+            return self._loss(live, logits, rows)
 
-        logits, losses, grad = self.passes.gradient(loss, live.x, live.context)
+        if self.attack.uses_gradients:
+            logits, losses, grad = self.passes.gradient(loss, live.x, live.context)
+        else:
+            logits = self.passes.logits(live.x, live.context)
+            losses, grad = loss(logits, slice(None)), torch.zeros_like(live.x)
+        self._follow(live, logits, losses)
         broken, strange = self._look(logits, slots, ~grad.flatten(1).sum(1).isfinite())
         if strange:
             self._note(self.observed.not_a_number, grad.isnan().flatten(1).any(1), slots.tasks)
             grad = grad.nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)
         fresh = [i for i, steps in enumerate(slots.steps) if steps == 0]
-        if fresh:
+        if fresh and self.attack.uses_gradients:
             self._look_at_gradients(grad, slots, fresh)
         if broken:
+            self._remember(slots.at(broken), self._cost)
             staying = [i for i in range(len(slots.tasks)) if i not in set(broken)]
             losses, grad = losses[staying], grad[staying]
             slots.take(broken)
@@ -104,10 +114,43 @@ class Search:
     def _last_look(self, spent: _Slots, queue: deque[Task]) -> None:
         """Slots that took all their steps: one more forward pass, at the point where the last step led."""
         logits = self.passes.logits(spent.live.x, spent.live.context)
+        self._follow(spent.live, logits, self._loss(spent.live, logits, slice(None)))
+        self._remember(spent, 1)
         broken, _ = self._look(logits, spent, torch.zeros(len(logits), dtype=torch.bool, device=logits.device))
         spent.take(broken)
         for task in spent.tasks:
             self._next_run(task, queue)
+
+    def _loss(self, live: Live, logits: Tensor, rows: slice) -> Tensor:
+        """(S,) losses of logits divided by their clean spread, so that the scale of a model's logits changes nothing."""
+        scaled = logits / live.scale[rows].unsqueeze(1)
+        return self.subjects.objective.loss(self.attack.loss, scaled, live.goal[rows], live.rival[rows])
+
+    def _follow(self, live: Live, logits: Tensor, losses: Tensor) -> None:
+        """Keep in mind how far each run has come. NaN counts for nothing."""
+        margin = self.subjects.objective.margin(logits / live.scale.unsqueeze(1), live.goal)
+        live.closest = torch.fmax(live.closest, margin.to(live.closest.dtype))
+        live.peak = torch.fmax(live.peak, losses.detach().to(live.peak.dtype))
+
+    def _remember(self, ended: _Slots, passes: int) -> None:
+        """Write down what runs that end here have come to.
+
+        Args:
+            passes: forward and backward passes at the last point. Every step before took a forward pass, and a backward pass
+                where the attack uses gradients.
+        """
+        trail, rows = self.subjects.trail, [task.row for task in ended.tasks]
+        trail.came(rows, ended.live.closest.tolist())
+        for row, steps in zip(rows, ended.steps, strict=True):
+            self.spent[row] += steps * self._cost + passes
+        if self.attack.n_targets and self.attack.n_steps == 1:
+            places = [self.subjects.target(self.attack, task.run) for task in ended.tasks]
+            trail.reached(rows, places, ended.live.peak.tolist())
+
+    @property
+    def _cost(self) -> int:
+        """Passes of a step."""
+        return 2 if self.attack.uses_gradients else 1
 
     def _look(self, logits: Tensor, slots: _Slots, strange: Tensor) -> tuple[list[int], list[int]]:
         """Slots at whose point the model is broken, and was found so again alone; and the strange ones.

@@ -11,6 +11,7 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live
 from pytest_robust.data.examples import Examples
+from pytest_robust.evaluation.trail import Trail
 from pytest_robust.models.protocol import Model
 from pytest_robust.objectives import Objective
 from pytest_robust.threats import Region, Threat
@@ -35,7 +36,7 @@ class Subjects:
 
     Attributes:
         scale: (n,) size of the differences between clean logits. Losses are of logits divided by it, so that the scale
-            of a model's logits cannot change an outcome.
+            of a model's logits cannot change an outcome. trail: what attacks have learnt about each example.
     """
 
     def __init__(
@@ -45,27 +46,41 @@ class Subjects:
         self.goal = objective.goal(examples.labels)
         self.scale = _scale(logits)
         self.rivals = objective.rivals(logits, self.goal, _MOST_RIVALS)
+        scaled = logits / self.scale.unsqueeze(1)
+        self.trail = Trail(objective.margin(scaled, self.goal), self.rivals)
+
+    def rank(self) -> None:
+        """Put the rivals of each example in the order of what one step towards them showed, where that is known."""
+        self.rivals = self.trail.rank()
+
+    def target(self, attack: Attack, run: int) -> int:
+        """The place of the rival that a run drives towards; 0 where it has none."""
+        return attack.first_target + run % self._targets(attack)
 
     def runs(self, attack: Attack) -> int:
-        """How many runs the attack has on an example: one per start and target."""
-        return attack.n_restarts * max(1, min(attack.n_targets, self.rivals.shape[1]))
+        """How many runs the attack has on an example: one per start and target; none where it has no such target."""
+        if attack.n_targets and attack.first_target >= self.rivals.shape[1]:
+            return 0
+        return attack.n_restarts * self._targets(attack)
 
     def begin(self, attack: Attack, tasks: Sequence[Task]) -> Live:
         """Slots at the beginning of their run. The tasks' inputs must have equal shapes."""
         rows = [task.row for task in tasks]
         x, context, region = self.place(rows)
-        targets = max(1, min(attack.n_targets, self.rivals.shape[1]))
+        targets = self._targets(attack)
         keys = [keyed.key(self.seed, self.examples.ids[t.row], attack.name, t.run) for t in tasks]
         live = Live(
             x=x,
             region=region,
             context=context,
-            goal=self._put(self.goal[rows]),
-            rival=self._put(self.rivals[rows, [t.run % targets for t in tasks]]),
-            scale=self._put(self.scale[rows]),
-            key=self._put(torch.tensor(keys)),
-            restart=self._put(torch.tensor([t.run // targets for t in tasks])),
-            step=self._put(torch.zeros(len(tasks), dtype=torch.int64)),
+            goal=self.put(self.goal[rows]),
+            rival=self.put(self.rivals[rows, [self.target(attack, t.run) for t in tasks]]),
+            scale=self.put(self.scale[rows]),
+            key=self.put(torch.tensor(keys)),
+            restart=self.put(torch.tensor([t.run // targets for t in tasks])),
+            step=self.put(torch.zeros(len(tasks), dtype=torch.int64)),
+            closest=self.put(torch.full((len(tasks),), -torch.inf)),
+            peak=self.put(torch.full((len(tasks),), -torch.inf)),
         )
         attack.begin(self.threat, live)
         return live
@@ -76,7 +91,11 @@ class Subjects:
         x = batch.x.detach()
         return x, batch.context, self.threat.region(x, batch.free)
 
-    def _put(self, tensor: Tensor) -> Tensor:
+    def _targets(self, attack: Attack) -> int:
+        return max(1, min(attack.n_targets, self.rivals.shape[1] - attack.first_target))
+
+    def put(self, tensor: Tensor) -> Tensor:
+        """On the model's device."""
         return tensor.to(self.model.device)
 
 

@@ -61,6 +61,20 @@ class Tally:
             self._count(self._order[self._counted])
             self._counted += 1
 
+    def reopen(self) -> None:
+        """Nobody has survived yet: one more stage follows for all that stand."""
+        self.survived.clear()
+
+    def revoke(self, row: int, outcome: Break) -> None:
+        """A survivor was broken after all, outside the stages."""
+        self.survived.discard(row)
+        self._break(row, outcome)
+
+    @property
+    def undecided(self) -> list[int]:
+        """Rows that stand and have not survived the last stage."""
+        return [row for row in self.rows_standing if row not in self.survived]
+
     @property
     def rows_standing(self) -> list[int]:
         return [row for row, by in enumerate(self.broken_by) if by is None]
@@ -97,9 +111,12 @@ class Tally:
     def _count(self, row: int) -> None:
         outcome = self._waiting.pop(row)
         if outcome is not None:
-            self.broken_by[row] = outcome.attack
-            self.witnesses[row] = outcome.witness
-            self.predicted[row] = outcome.predicted
-            self.standing -= 1
+            self._break(row, outcome)
         elif self._last:
             self.survived.add(row)
+
+    def _break(self, row: int, outcome: Break) -> None:
+        self.broken_by[row] = outcome.attack
+        self.witnesses[row] = outcome.witness
+        self.predicted[row] = outcome.predicted
+        self.standing -= 1

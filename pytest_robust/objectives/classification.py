@@ -34,6 +34,10 @@ class Untargeted:
         """(B,) bool. Among equal logits the first class is the prediction, as ``argmax`` has it."""
         return logits.argmax(1) != goal
 
+    def margin(self, logits: Tensor, goal: Tensor) -> Tensor:
+        """(B,) how far the prediction is beyond the decision boundary; negative where it still stands."""
+        return margin(logits, goal, goal)
+
     def rivals(self, logits: Tensor, goal: Tensor, most: int) -> Tensor:
         """(B, R) the other classes, most likely first, at most ``most``."""
         others = logits.scatter(1, goal.unsqueeze(1), -torch.inf)
@@ -73,6 +77,10 @@ class Targeted:
     def broken(self, logits: Tensor, goal: Tensor) -> Tensor:
         """(B,) bool."""
         return logits.argmax(1) == goal
+
+    def margin(self, logits: Tensor, goal: Tensor) -> Tensor:
+        """(B,) how far the target is beyond the other classes; negative while it is not reached."""
+        return -margin(logits, goal, goal)
 
     def rivals(self, logits: Tensor, goal: Tensor, most: int) -> Tensor:
         """(B, 1): the target itself, there is nowhere else to go."""

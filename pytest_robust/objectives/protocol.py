@@ -24,6 +24,10 @@ class Objective(Protocol):
         """Bool: the attack has succeeded."""
         ...
 
+    def margin(self, logits: Tensor, goal: Tensor) -> Tensor:
+        """(B,) signed distance of the logits to the decision: negative while the attack has not succeeded."""
+        ...
+
     def rivals(self, logits: Tensor, goal: Tensor, most: int) -> Tensor:
         """(B, R) classes worth driving towards, most promising first."""
         ...

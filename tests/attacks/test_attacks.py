@@ -13,7 +13,7 @@ from pytest_robust.attacks.apgd import checkpoints
 def live_at(x: torch.Tensor, threat: Linf) -> Live:
     n = len(x)
     zeros = torch.zeros(n, dtype=torch.int64)
-    return Live(x, threat.region(x), {}, zeros, zeros, torch.ones(n), torch.arange(n), zeros, zeros)
+    return Live(x, threat.region(x), {}, zeros, zeros, torch.ones(n), torch.arange(n), zeros, zeros, torch.zeros(n), torch.zeros(n))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,7 +22,7 @@ def test_an_attack_is_called_what_it_is_registered_as(name: str):
 
 
 def test_unknown_attacks_are_refused_with_the_known_names():
-    with pytest.raises(ValueError, match="known: fgsm, pgd"):
+    with pytest.raises(ValueError, match="known: fgsm, fgsm-t, pgd"):
         make("pgdd")
 
 

@@ -166,13 +166,13 @@ def test_no_budget_is_no_reason_for_doubt(trained, data):
 def test_a_pass_cannot_rest_on_examples_that_were_not_attacked():
     def model(x):
         z = x[:, 1] - 0.5
-        z = torch.where(x[:, 0] > 0.9, z.detach(), z)
+        z = torch.where(x[:, 0] > 0.8, z.detach(), z)  # from 0.9 on, nobody leaves
         return torch.stack([z, -z], 1)
 
     x = torch.rand(100, 2, generator=torch.Generator().manual_seed(0)) * 0.5
     x[:40, 1] = torch.tensor([0.9, 0.1]).repeat(20)
     x[40:, 1] = torch.tensor([0.52, 0.48]).repeat(30)
-    x[40:42, 0] = 1.0
+    x[40:42] = torch.tensor([1.0, 0.598])  # too far for a random start, near enough for a gradient
     data = (x, model(x).argmax(1))
     resting = evaluate(model, data, Linf("0.1"), min_accuracy="41%")
     assert (resting.accuracy.k, resting.verdict) == (42, "fail")

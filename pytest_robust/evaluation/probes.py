@@ -1,0 +1,108 @@
+"""Probes of survivors: could the gradients lead anywhere, and does a search without them get farther?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pytest_robust.attacks import Square
+from pytest_robust.evaluation.passes import Passes
+from pytest_robust.evaluation.result import HealthCheck, Level
+from pytest_robust.evaluation.subjects import Subjects
+
+SLOPES = 32
+"""Survivors whose gradient is compared with the loss: two forward passes and a backward pass each."""
+_STRIDE = 0.1
+"""Length of the step on which they are compared, as a share of the radius: that of an attack's finer steps."""
+
+_QUERIES = 100
+BLACK_BOX = Square(n_steps=_QUERIES)
+REMEDY = Square(n_steps=5 * _QUERIES)
+AHEAD = 0.01
+"""A search got farther than another when it wore down so much more of the clean margin: less is rounding."""
+_SHARE = 0.08
+"""Share of the attacks' passes that the search without gradients may take."""
+
+
+def slope(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthCheck:
+    """Does the loss rise along its gradient as much as the gradient says?
+
+    A step of a tenth of the radius in the direction of steepest ascent; the rise of the margin loss divided by the rise that
+    the gradient foretells. It is 1 on a linear model, and about 1 on any that is smooth at that scale. Gradients that are
+    shattered, random or of the wrong sign lead nowhere (Athalye et al., "Obfuscated gradients", ICML 2018).
+    """
+    ratios: list[float] = []
+    for group in subjects.examples.groups(rows):
+        for start in range(0, len(group), passes.most):
+            ratios += _ratios(subjects, passes, group[start : start + passes.most])
+    if not ratios:
+        return HealthCheck("slope", "trusted", "no gradient to compare the loss with")
+    median = float(torch.tensor(ratios).median())
+    rising = sum(ratio > 0 for ratio in ratios) / len(ratios)
+    level: Level = "trusted"
+    if median < 0.1 or rising < 0.75:
+        level = "invalid"
+    elif not 0.5 <= median <= 2:
+        level = "suspicious"
+    said = f"along its gradient the loss rises {median:.2g} times as much as the gradient says"
+    if level == "trusted":
+        return HealthCheck("slope", level, said)
+    detail = (
+        f"{said}, and it rises at all on {100 * rising:.0f}% of {len(ratios)} survivors: gradients do not say where the "
+        "model is weak; look for noise, a custom backward(), functions that oscillate, or layers cut off from the gradient"
+    )
+    return HealthCheck("slope", level, detail)
+
+
+def _ratios(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> list[float]:
+    """Rise of the loss over the rise foretold, for those that have a gradient where they may move."""
+    x, context, region = subjects.place(rows)
+    goal, scale = (subjects.put(tensor[list(rows)]) for tensor in (subjects.goal, subjects.scale))
+
+    def loss(logits: Tensor, part: slice) -> Tensor:
+        return subjects.objective.loss("margin", logits / scale[part].unsqueeze(1), goal[part], goal[part])
+
+    _, here, grad = passes.gradient(loss, x, context)
+    grad = grad.nan_to_num(0.0, 0.0, 0.0)
+    stride = torch.full((len(rows),), _STRIDE, device=x.device, dtype=x.dtype)
+    moved = subjects.threat.step(x, grad, stride, region)
+    there = loss(passes.logits(moved, context), slice(None))
+    foretold = (grad * (moved - x)).flatten(1).sum(1)
+    usable = foretold > 0
+    return [float(r) for r in ((there - here) / torch.where(usable, foretold, 1.0))[usable].nan_to_num(0.0).tolist()]
+
+
+def black_box_sample(spent: int) -> int:
+    """How many survivors the search without gradients sees, after attacks that took so many passes."""
+    return max(4, min(64, int(_SHARE * spent) // (_QUERIES + 1)))
+
+
+def black_box(sample: int, broken: int, ahead: int) -> HealthCheck:
+    """Did a short search without gradients get farther than all attacks that had them?
+
+    It finds adversarial examples that gradients hide. Breaking is not needed for an answer: with the threshold of the model
+    moved to the best point of that search, an adversarial example provably exists there, and a working attack must have
+    come as far.
+
+    Args:
+        sample: survivors searched. broken: of these, broken. ahead: those where it came closer than the attacks.
+    """
+    if not sample:
+        return HealthCheck("black-box", "trusted", "no survivor was left to search")
+    level: Level = "trusted"
+    if (broken >= 3 and broken > 0.05 * sample) or (ahead >= 3 and ahead > 0.5 * sample):
+        level = "invalid"
+    elif broken or ahead > max(1, 0.25 * sample):
+        level = "suspicious"
+    if level == "trusted":
+        return HealthCheck(
+            "black-box", level, f"random queries came no farther than gradients on {sample - ahead} of {sample}"
+        )
+    detail = (
+        f"{_QUERIES} random queries without gradients broke {broken} of {sample} survivors and came farther than every "
+        f"attack on {ahead}: gradients are masked; look for rounding, quantisation, .detach() or no_grad() on part of the "
+        "forward pass"
+    )
+    return HealthCheck("black-box", level, detail)
