@@ -2,14 +2,17 @@
 
 The folder holds zoo.py with ``names()`` and ``load(name)`` (``.model .images .labels .eps``, under Linf), and per model a
 NAME.reference.npz with ``clean``, ``robust`` and ``broken_by`` (1: APGD-CE, 2 and 3: a later stage, 0: wrong without
-attack, -1: survived). An image counts as missed when it survives here and the reference broke it. Passes are those of one
-surviving image, forward and backward together. Exit status 1 when a model seems more robust here than under APGD-CE alone.
+attack, -1: survived). An image counts as missed when it survives here and the reference broke it, as beyond when it is the
+other way round. Passes are forward and backward together: of the attacks on a surviving image, on average and as a share
+of what AutoAttack spends on one (7,820 and 1,910, counted from its code for ten classes), and of the health checks as a
+share of the attacks'. Exit status 1 when accuracy is above the reference: in profile release at all, else by more than a point.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +21,12 @@ import numpy as np
 import torch
 from common import show
 
-from pytest_robust import Evaluation, Linf, evaluate
+from pytest_robust import Linf, evaluate
 
-HEADERS = ["model", "n", "eps", "clean", "robust", "APGD-CE", "reference", "missed", "passes/survivor", "passes/image",
-           "seconds", "health"]  # fmt: skip
-_ALONE = dict.fromkeys(("one-class", "constant", "chance"), "one surviving image, to count its passes")
+HEADERS = ["model", "n", "eps", "clean", "robust", "reference", "missed", "beyond", "passes/survivor", "of AutoAttack's",
+           "passes/image", "health passes", "seconds", "health"]  # fmt: skip
+AUTOATTACK = 7820 + 1910
+"""Passes of AutoAttack's standard version on an image that survives it."""
 
 
 def zoo_of(folder: Path) -> ModuleType:
@@ -33,17 +37,6 @@ def zoo_of(folder: Path) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def spent_on_survivor(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, result: Evaluation) -> int | None:
-    """Passes of the attacks on the first survivor, run alone; None when there is none."""
-    survivors = np.flatnonzero(result.robust)
-    if not len(survivors):
-        return None
-    row = survivors[:1]
-    threat = Linf(result.threat.value)
-    alone = evaluate(model, (x[row], y[row]), threat, profile=result.profile, device="cpu", waive=_ALONE)
-    return sum(stage.cost.forward + stage.cost.backward for stage in alone.stages)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,18 +54,21 @@ def main(argv: list[str] | None = None) -> int:
     for name in args.models.split(",") if args.models else zoo.names():
         entry = zoo.load(name)
         with np.load(args.zoo / f"{name}.reference.npz") as reference:
-            survived, by = reference["robust"][: args.n], reference["broken_by"][: args.n]
-        first_stage = survived | np.isin(by, (2, 3))
+            survived = reference["robust"][: args.n]
         x, y = entry.images[: args.n], entry.labels[: args.n]
         result = evaluate(entry.model, (x, y), Linf(entry.eps), profile=args.profile, device="cpu", name=name)
-        rates = (float(result.clean_accuracy), float(result.accuracy), first_stage.mean(), survived.mean())
-        if result.accuracy > first_stage.mean():
+        rates = (float(result.clean_accuracy), float(result.accuracy), survived.mean())
+        slack = 0 if args.profile == "release" else len(y) // 100
+        if result.accuracy.k > survived.sum() + slack:
             weak.append(name)
-        per_image = (result.cost.forward + result.cost.backward) / len(y)
+        attacks = sum(stage.cost.forward + stage.cost.backward for stage in result.stages)
+        spent = float(result.passes[result.robust].mean()) if result.accuracy.k else math.nan
+        checks = result.cost.forward + result.cost.backward - attacks - len(y)
         rows.append([name, len(y), f"{entry.eps:.4g}", *(f"{100 * rate:.1f}" for rate in rates),
-                     int((result.robust & ~survived).sum()), spent_on_survivor(entry.model, x, y, result) or "-",
-                     f"{per_image:.0f}", f"{result.cost.seconds:.0f}", result.health.level])  # fmt: skip
-    show(rows, HEADERS, f"profile {args.profile}; too weak, above APGD-CE: {', '.join(weak) or 'none'}")
+                     int((result.robust & ~survived).sum()), int((survived & ~result.robust).sum()), f"{spent:.0f}",
+                     f"1/{AUTOATTACK / spent:.0f}", f"{attacks / len(y):.0f}", f"{100 * checks / max(1, attacks):.0f}%",
+                     f"{result.cost.seconds:.0f}", result.health.level])  # fmt: skip
+    show(rows, HEADERS, f"profile {args.profile}; above the reference: {', '.join(weak) or 'none'}")
     return int(bool(weak))
 
 

@@ -13,7 +13,9 @@ from pytest_robust.attacks.apgd import checkpoints
 def live_at(x: torch.Tensor, threat: Linf) -> Live:
     n = len(x)
     zeros = torch.zeros(n, dtype=torch.int64)
-    return Live(x, threat.region(x), {}, zeros, zeros, torch.ones(n), torch.arange(n), zeros, zeros, torch.zeros(n), torch.zeros(n))
+    return Live(
+        x, threat.region(x), {}, zeros, zeros, torch.ones(n), torch.arange(n), zeros, zeros, torch.zeros(n), torch.zeros(n)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
