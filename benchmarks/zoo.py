@@ -5,7 +5,8 @@ NAME.reference.npz with ``clean``, ``robust`` and ``broken_by`` (1: APGD-CE, 2 a
 attack, -1: survived). An image counts as missed when it survives here and the reference broke it, as beyond when it is the
 other way round. Passes are forward and backward together: of the attacks on a surviving image, on average and as a share
 of what AutoAttack spends on one (7,820 and 1,910, counted from its code for ten classes), and of the health checks as a
-share of the attacks'. Exit status 1 when accuracy is above the reference: in profile release at all, else by more than a point.
+share of the attacks'. Exit status 1 when accuracy is above the reference: in profile release at all, else by more than a
+point.
 """
 
 from __future__ import annotations

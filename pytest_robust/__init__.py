@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_robust.attacks import APGD, FGSM, PGD
+    from pytest_robust.attacks import APGD, FGSM, PGD, Square
     from pytest_robust.budget import Budget
     from pytest_robust.data import Examples
     from pytest_robust.errors import ModelError, PreflightError, RobustError, ThreatError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf
 
 _HOMES = {
-    "attacks": ("APGD", "FGSM", "PGD"),
+    "attacks": ("APGD", "FGSM", "PGD", "Square"),
     "budget": ("Budget",),
     "data": ("Examples",),
     "errors": ("ModelError", "PreflightError", "RobustError", "ThreatError"),
@@ -34,7 +34,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "EmbeddingBall", "Evaluation", "Examples", "Linf", "ModelError",
-    "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Targeted", "ThreatError", "Untargeted", "evaluate",
+    "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Square", "Targeted", "ThreatError", "Untargeted",
+    "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

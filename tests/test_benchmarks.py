@@ -11,7 +11,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("common", "linear", "logit_scale", "overhead", "peers", "startup", "zoo")
+NAMES = ("common", "linear", "logit_scale", "masked", "overhead", "peers", "startup", "zoo")
 
 
 @pytest.fixture
@@ -78,6 +78,17 @@ def test_logit_scale_changes_nothing(load, capsys, monkeypatch):
     assert differing == "0"
     assert len(set(accuracies)) == 1
     assert 0 < float(accuracies[0]) < 90
+
+
+@pytest.mark.parametrize("profile", ["standard", "release"])
+def test_no_model_that_hides_its_gradients_passes_and_no_honest_one_is_suspected(load, capsys, profile):
+    script = load("masked")
+    assert script.main(["--no-peers", "--n", "100", "--profile", profile]) == 0
+    table = capsys.readouterr().out
+    for name, (_, finding) in script.WRAPPERS.items():
+        (row,) = (line for line in table.splitlines() if line.startswith(f"{name} "))
+        assert finding in row
+        assert " pass " not in row
 
 
 def test_overhead_counts_passes(load, capsys):
@@ -151,7 +162,7 @@ def test_zoo_names_a_folder_that_is_none(load, tmp_path):
         load("zoo").main(["--zoo", str(tmp_path)])
 
 
-@pytest.mark.parametrize("name", ["linear", "logit_scale", "overhead", "startup", "zoo"])
+@pytest.mark.parametrize("name", ["linear", "logit_scale", "masked", "overhead", "startup", "zoo"])
 def test_help_says_what_is_measured(load, capsys, name):
     script = load(name)
     with pytest.raises(SystemExit) as ended:

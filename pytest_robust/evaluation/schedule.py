@@ -52,8 +52,8 @@ _STANDARD = (
     Step(_annealed("pgd-t2", "margin-t", 5, random_start=False, n_targets=1, first_target=1)),
 )
 _NEAR, _CLOSE = 0.3, 0.95
-"""Whom restarts are worth. Of what a long search still breaks, hardly one example had kept more than 70 % of its margin after
-the standard attacks, and hardly one more than 5 % after a few restarts."""
+"""Whom restarts are worth. Of what a long search still breaks, hardly one example had kept more than 70 % of its margin
+after the standard attacks, and hardly one more than 5 % after a few restarts."""
 _RELEASE = (
     *_STANDARD,
     Step(_annealed("pgd-t-random", "margin-t", 20, n_targets=4), _NEAR),
