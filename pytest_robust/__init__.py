@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_robust.attacks import APGD, FGSM, PGD, Square
     from pytest_robust.budget import Budget
     from pytest_robust.data import Examples
-    from pytest_robust.errors import ModelError, PreflightError, RobustError, ThreatError
+    from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
     from pytest_robust.evaluation import Evaluation, Rate, evaluate
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
@@ -23,7 +23,7 @@ _HOMES = {
     "attacks": ("APGD", "FGSM", "PGD", "Square"),
     "budget": ("Budget",),
     "data": ("Examples",),
-    "errors": ("ModelError", "PreflightError", "RobustError", "ThreatError"),
+    "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
     "evaluation": ("Evaluation", "Rate", "evaluate"),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
@@ -33,9 +33,9 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "EmbeddingBall", "Evaluation", "Examples", "Linf", "ModelError",
-    "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Square", "Targeted", "ThreatError", "Untargeted",
-    "evaluate",
+    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples", "Linf",
+    "ModelError", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Square", "Targeted", "ThreatError",
+    "Untargeted", "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

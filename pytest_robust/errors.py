@@ -15,5 +15,9 @@ class ModelError(RobustError, RuntimeError):
     """The model raised, or returned something that cannot be used, during a run."""
 
 
+class EvidenceError(RobustError):
+    """A comparison that the evaluation cannot answer: a bound that may lie on either side, or health that is invalid."""
+
+
 class ThreatError(RobustError, ValueError):
     """The threat model cannot be used as written, or not with this model."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex
+import operator
+from collections.abc import Callable
+from typing import Any, SupportsIndex
 
 from scipy.stats import beta
 
+from pytest_robust.errors import EvidenceError
+
 
 class Rate(float):
-    """``k`` of ``n``: a float that carries its counts.
+    """``k`` of ``n``: a float that carries its counts, and refuses a comparison that they cannot answer.
 
     Attributes:
         k: successes. n: trials. label: what is counted ("robust accuracy"). about: the conditions ("linf 8/255").
         span: lowest and highest count still possible, where not every example was decided; (k, k) where all were.
+        doubt: why the count is no evidence, where the evaluation is invalid; attacks that could not work leave it too high.
     """
 
     k: int
@@ -20,14 +25,35 @@ class Rate(float):
     label: str
     about: str
     span: tuple[int, int]
+    doubt: str | None
 
-    def __new__(cls, k: int, n: int, label: str = "accuracy", about: str = "", span: tuple[int, int] | None = None) -> Rate:
+    def __new__(
+        cls,
+        k: int,
+        n: int,
+        label: str = "accuracy",
+        about: str = "",
+        span: tuple[int, int] | None = None,
+        doubt: str | None = None,
+    ) -> Rate:
         """Raises ValueError unless 0 <= k <= n and n > 0."""
         if not 0 <= k <= n or n == 0:
             raise ValueError(f"a rate needs 0 <= k <= n and n > 0, got k={k}, n={n}")
         self = super().__new__(cls, k / n)
-        self.k, self.n, self.label, self.about, self.span = k, n, label, about, span or (k, k)
+        self.k, self.n, self.label, self.about, self.span, self.doubt = k, n, label, about, span or (k, k), doubt
         return self
+
+    def __lt__(self, other: Any) -> bool:
+        return self._answer(operator.lt, other)
+
+    def __le__(self, other: Any) -> bool:
+        return self._answer(operator.le, other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self._answer(operator.gt, other)
+
+    def __ge__(self, other: Any) -> bool:
+        return self._answer(operator.ge, other)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Two-sided Clopper-Pearson interval (Biometrika 26, 1934): exact, never too narrow.
@@ -54,11 +80,35 @@ class Rate(float):
         low, high = self.interval()
         return f"({about}n={self.n}, 95% CI {100 * low:.1f}-{100 * high:.1f})"
 
+    def _answer(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
+        """The answer for every count that is still possible.
+
+        Raises:
+            EvidenceError: they do not agree; or the side found to be the greater is not to be believed.
+        """
+        theirs = other._ends if isinstance(other, Rate) else (other,)
+        answers = [compare(mine, end) for mine in self._ends for end in theirs]
+        if any(answers) and not all(answers):
+            raise EvidenceError(
+                f"not decided: {self!r} cannot be compared with {other!r}, for what is undecided may lie on either side; to "
+                "decide every example leave min_accuracy out, or use profile='release'"
+            )
+        greater = self if compare in (operator.gt, operator.ge) else other
+        if answers[0] and isinstance(greater, Rate) and greater.doubt is not None:
+            figure = ", ".join(filter(None, (f"{greater.label} {greater}", greater.about)))
+            raise EvidenceError(f"not evidence: {greater.doubt} ({figure})")
+        return answers[0]
+
+    @property
+    def _ends(self) -> tuple[float, ...]:
+        """The lowest and the highest rate still possible."""
+        return tuple(count / self.n for count in dict.fromkeys(self.span))
+
     def __str__(self) -> str:
         return f"{100 * float(self):.1f}%"
 
     def __repr__(self) -> str:
         return f"{self.label} {self} {self.describe()}"
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[type[Rate], tuple[int, int, str, str, tuple[int, int]]]:
-        return type(self), (self.k, self.n, self.label, self.about, self.span)
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[type[Rate], tuple[Any, ...]]:
+        return type(self), (self.k, self.n, self.label, self.about, self.span, self.doubt)

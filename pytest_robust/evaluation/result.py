@@ -120,7 +120,8 @@ class Evaluation:
         """Robust accuracy: right without attack and under every attack that was run. An upper bound of the truth."""
         least = sum(by is None for by in self.broken_by)
         undecided = len(self) - self.decided
-        return Rate(int(self.robust.sum()), len(self), "robust accuracy", str(self.threat), (least, least + undecided))
+        span = (least, least + undecided)
+        return Rate(int(self.robust.sum()), len(self), "robust accuracy", str(self.threat), span, self._doubt)
 
     @property
     def clean_accuracy(self) -> Rate:
@@ -145,7 +146,7 @@ class Evaluation:
         return "pass" if self.meets_floor and self.health.level != "invalid" else "fail"
 
     def accuracy_of(self, name: str | Integral | int) -> Rate:
-        """Robust accuracy on the examples of one class, by name or label.
+        """Robust accuracy on the examples of one class, by name or label; where classes have no names, ``"8"`` is label 8.
 
         Raises:
             LookupError: no such class, no example of it, or not every example was decided.
@@ -159,7 +160,8 @@ class Evaluation:
         here = self.labels == label
         if not here.any():
             raise LookupError(f"no example has label {label} ({name!r}); labels here: {sorted(set(self.labels.tolist()))}")
-        return Rate(int(self.robust[here].sum()), int(here.sum()), f"robust accuracy of {name}", str(self.threat))
+        k, n = int(self.robust[here].sum()), int(here.sum())
+        return Rate(k, n, f"robust accuracy of {name}", str(self.threat), doubt=self._doubt)
 
     def adversarial(self, i: int) -> Tensor:
         """The verified adversarial example found for example ``i``, in the space attacked, on the CPU.
@@ -180,7 +182,14 @@ class Evaluation:
     def class_name(self, label: int) -> str:
         return self.classes[label] if self.classes is not None and 0 <= label < len(self.classes) else str(label)
 
+    @property
+    def _doubt(self) -> str | None:
+        worst = self.health.worst
+        return f"{worst.name}: {worst.detail}" if worst is not None and worst.level == "invalid" else None
+
     def _label(self, name: str) -> int:
+        if self.classes is None and name.isdecimal():
+            return int(name)
         if self.classes is None or name not in self.classes:
             known = ", ".join(self.classes) if self.classes else "none; pass classes=[...] or use the label's number"
             raise LookupError(f"no class is called {name!r}; known classes: {known}")

@@ -82,8 +82,8 @@ def test_a_certain_verdict_stops_early_and_says_so(trained, data, full, floor, b
     assert result.decided < len(result)
     assert UNDECIDED in result.broken_by
     assert result.cost.forward < full.cost.forward
-    truth = float(full.accuracy)
-    assert result.accuracy >= truth if bound == "upper" else result.accuracy <= truth
+    accuracy, truth = float(result.accuracy), float(full.accuracy)
+    assert accuracy >= truth if bound == "upper" else accuracy <= truth
 
 
 @pytest.mark.parametrize(("floor", "bound"), [("90%", "upper"), ("20%", "lower")])

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import copy
+import operator
 import pickle
+from collections.abc import Callable
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_robust import EvidenceError
 from pytest_robust.evaluation import Rate
+
+UPPER = Rate(159, 200, "robust accuracy", "linf 0.1", (67, 159))
+OPEN = [0.6, np.float64(0.6), Fraction(3, 5), Rate(120, 200), Rate(67, 200, span=(60, 70)), 0.795]
+DOUBTED = Rate(6, 10, "robust accuracy", "linf 0.1", doubt="gradients: all are zero")
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95, -0.1, float("nan")])
@@ -35,8 +44,45 @@ def test_the_interval_reaches_from_the_lowest_to_the_highest_count(
     counts: list[int], upper: bool, confidence: float
 ) -> None:
     least, most, n = counts[0], counts[1], max(counts[2], 1)
-    rate = Rate(most if upper else least, n, "robust accuracy", "linf 0.1", (least, most))
+    rate = Rate(most if upper else least, n, "robust accuracy", "linf 0.1", (least, most), doubt="gradients: zero")
     ends = [Rate(k, n).interval(confidence) for k in (least, most)]
     assert rate.interval(confidence) == (ends[0][0], ends[1][1])
     for same in (pickle.loads(pickle.dumps(rate)), copy.deepcopy(rate)):
         assert (type(same), same, vars(same)) == (Rate, rate, vars(rate))
+
+
+@pytest.mark.parametrize("other", OPEN)
+@pytest.mark.parametrize("compare", [operator.ge, operator.lt])
+def test_a_bound_does_not_answer_what_is_open(compare: Callable[[object, object], bool], other: object) -> None:
+    with pytest.raises(EvidenceError, match=r"79\.5% \(linf 0\.1, n=200, at most.*min_accuracy.*profile='release'"):
+        compare(UPPER, other)
+    with pytest.raises(EvidenceError, match="not decided"):
+        compare(0.6, UPPER)
+
+
+def test_a_bound_answers_what_is_certain() -> None:
+    assert UPPER <= 0.795
+    assert not UPPER > 0.795
+    assert UPPER < 0.8 < 1
+    assert not UPPER >= 0.8
+    assert UPPER >= 0.335
+    assert UPPER > 0.33
+    assert Rate(66, 200, span=(10, 66)) < UPPER
+    assert (UPPER == 0.795, float(UPPER)) == (True, 0.795)
+
+
+def test_what_is_no_evidence_is_never_found_to_be_high_enough() -> None:
+    for claim in (
+        lambda: DOUBTED >= 0.5,
+        lambda: DOUBTED > 0.5,
+        lambda: DOUBTED >= 0.5,
+        lambda: Rate(5, 10) <= DOUBTED,
+    ):
+        with pytest.raises(EvidenceError) as caught:
+            claim()
+        assert str(caught.value) == "not evidence: gradients: all are zero (robust accuracy 60.0%, linf 0.1)"
+    # A broken example is a proof, whatever else is wrong.
+    assert not DOUBTED >= 0.7
+    assert DOUBTED < 0.7
+    assert Rate(6, 10) >= DOUBTED
+    assert (DOUBTED == 0.6, float(DOUBTED)) == (True, 0.6)
