@@ -9,6 +9,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
+from pytest_robust.budget import Budget
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import ModelError, PreflightError, RobustError
 from pytest_robust.evaluation.passes import Passes
@@ -17,12 +18,15 @@ from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.protocol import Batch, Model
 from pytest_robust.threats import Threat
 
-WAIVABLE = ("mode", "bounds", "probabilities", "chance", "one-class", "constant", "gradient")
-"""Findings that the user may set aside with a reason; the others leave nothing that could be evaluated."""
+WAIVABLE = ("mode", "probabilities", "chance", "one-class", "constant", "gradient", "unit")
+"""Findings that the user may set aside with a reason; the others leave nothing that could be evaluated. Not ``bounds``: the
+attack would stay in the wrong box, and there is always a right one to give."""
 _SLACK = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: what scaling to [0, 1] rounds away."""
 _SURE = 0.01
 """Error probability of the chance test, on either side."""
+_TINY, _HUGE = 1 / 1000, 1 / 2
+"""Shares of the range of inputs below and from which a budget per feature is hardly meant in their units."""
 _GRADIENTS = 8
 """Examples on which a gradient is tried: all must fail before the model is said to have none."""
 
@@ -49,6 +53,8 @@ class Findings:
 
     def __init__(self, waive: Mapping[str, str] | None) -> None:
         """Raises PreflightError for a waiver of something unknown, or without a reason."""
+        if waive is not None and not isinstance(waive, Mapping):
+            raise PreflightError(f"waive: it takes findings with reasons, waive={{'chance': 'the reason'}}, got {waive!r}")
         self._waive = dict(waive or {})
         self.checks: list[HealthCheck] = []
         for name, reason in self._waive.items():
@@ -103,13 +109,14 @@ def preflight(
     """
     findings = Findings(waive)
     passes = Passes(model, batch_size)
+    _check_unit(threat, findings)
     _check_inputs(model, examples, threat, batch_size, findings)
     logits = _logits(model, examples, passes)
     _check_finite(logits, examples)
     _check_labels(logits, examples)
-    _check_probabilities(logits, findings)
     predicted = logits.argmax(1)
     _check_variety(logits, predicted, examples, findings)
+    _check_probabilities(logits, findings)
     correct = predicted == examples.labels
     _check_chance(correct, logits.shape[1], findings)
     _check_gradient(model, examples, passes, findings)
@@ -125,6 +132,40 @@ def _batches(model: Model, examples: Examples, size: int) -> Iterator[tuple[list
 
 def _called(examples: Examples, i: int) -> str:
     return f"example {i} (id {examples.ids[i]})"
+
+
+def _check_unit(threat: Threat, findings: Findings) -> None:
+    """A budget that is hardly meant for inputs of this range."""
+    eps, bounds = threat.budget, getattr(threat, "bounds", None)
+    if eps.value == 0:
+        findings.add("unit", "suspicious", "eps is 0: this is clean accuracy, nothing is attacked")
+    elif threat.norm == "linf" and bounds is not None:
+        low, high = (bound.flatten() for bound in torch.broadcast_tensors(*(torch.as_tensor(b).double() for b in bounds)))
+        if bool((low.isfinite() & high.isfinite()).all()):
+            narrow, wide = int((high - low).argmin()), int((high - low).argmax())
+            detail = _too_small(eps, float(low[narrow]), float(high[narrow]))
+            detail = detail or _too_large(eps, float(low[wide]), float(high[wide]))
+            if detail is not None:
+                findings.add("unit", "suspicious", detail)
+
+
+def _too_small(eps: Budget, low: float, high: float) -> str | None:
+    width = high - low
+    share = float(eps) / width
+    if share >= _TINY:
+        return None
+    meant = f" {float(eps) * width:.4g} would be {eps} of the range" if width != 1 else ""
+    return f"eps {eps} is {100 * share:.2g}% of the range {low:g}..{high:g}: is it in the units of the inputs?{meant}"
+
+
+def _too_large(eps: Budget, low: float, high: float) -> str | None:
+    share = float(eps) / (high - low)
+    if share < _HUGE:
+        return None
+    if share < 1:
+        return f"eps {eps} is {100 * share:.3g}% of the range [{low:g}, {high:g}]: all inputs can be moved to the same point"
+    pixels = (low, high) == (0, 1) and 1 < eps.value < 255 and eps.value.denominator == 1
+    return f"eps {eps} covers the whole range [{low:g}, {high:g}]" + (f": did you mean {eps}/255?" if pixels else "")
 
 
 def _check_inputs(model: Model, examples: Examples, threat: Threat, size: int, findings: Findings) -> None:
@@ -221,13 +262,16 @@ def _check_labels(logits: Tensor, examples: Examples) -> None:
 
 def _check_probabilities(logits: Tensor, findings: Findings) -> None:
     """Saturated probabilities have no gradients, and losses made for logits misjudge them."""
-    sums = (logits.sum(1) - 1).abs() < 1e-3
-    if bool((logits >= 0).all() and sums.all()):
-        findings.stop("probabilities", "every output is a row of probabilities; return the logits, before softmax")
+    if not bool(((logits >= 0) & (logits <= 1 + 1e-3)).all()):
+        return
     single = bool((logits[:, 0] == 0).all()) and logits.shape[1] == 2
+    if bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
+        findings.stop("probabilities", "every output is a row of probabilities; return the logits, before softmax")
     # A few true logits may all lie in [0, 1].
-    if single and len(logits) >= 4 and bool(((logits[:, 1] >= 0) & (logits[:, 1] <= 1)).all()):
+    elif single and len(logits) >= 4:
         findings.stop("probabilities", "every single output lies in [0, 1]; return the logit, before sigmoid")
+    elif logits.shape[1] > 2 and logits.numel() >= 40:
+        findings.stop("probabilities", "every output lies in [0, 1]; return the logits, before sigmoid")
 
 
 def _check_variety(logits: Tensor, predicted: Tensor, examples: Examples, findings: Findings) -> None:

@@ -98,9 +98,16 @@ class TextModel:
         """The examples as token ids and masks, one tensor each; each padded by itself to a multiple of 16.
 
         Raises:
-            PreflightError: not texts. ModelError: the logits from embeddings are not those from token ids.
+            PreflightError: not texts, or one in which nothing can move.
+            ModelError: the logits from embeddings are not those from token ids.
         """
         rows, cut = self._tokens.rows(examples.inputs)
+        for i, row in enumerate(rows):
+            if all(row.special):
+                raise PreflightError(
+                    f"inputs: example {i} (id {examples.ids[i]}) has no words to move: it is empty, or has only special "
+                    "tokens; drop such texts from the data"
+                )
         self.notes = (f"{cut} of {len(rows)} texts were cut to the model's {self._tokens.limit} tokens",) if cut else ()
         with self.isolated():
             multiple = self._padding(rows)

@@ -41,7 +41,7 @@ class Tokens:
         """One row per text, or per row of a mapping with ``input_ids``, and how many were cut to ``limit``.
 
         Raises:
-            PreflightError: neither texts nor token ids, more than two texts, or no tokens at all.
+            PreflightError: neither texts nor token ids, or more than two texts.
         """
         rows: list[Row]
         cut = 0
@@ -58,9 +58,6 @@ class Tokens:
                 if self.limit is not None and len(row.ids) > self.limit:
                     row, cut = self._row_of_text(text, i, self.limit), cut + 1
                 rows.append(row)
-        for i, row in enumerate(rows):
-            if not row.ids:
-                raise PreflightError(f"inputs: example {i} has no tokens; drop empty texts from the data")
         return rows, cut
 
     def padded(self, rows: Sequence[Row], multiple: int) -> dict[str, Column]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pytest_robust.data import load
 from pytest_robust.errors import ModelError, PreflightError, ThreatError
 from pytest_robust.evaluation.preflight import WAIVABLE, Preflight, mode, preflight
 from pytest_robust.models import adapt
-from pytest_robust.threats import Linf
+from pytest_robust.threats import L2, Linf
 
 N = 40
 X = torch.rand(N, 3, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -79,7 +80,7 @@ def test_ties_go_to_the_first_class() -> None:
     tied = torch.tensor([[0.5, 0.5, 0.1]]).view(1, 3, 1, 1).expand(N, 3, 2, 2).clone()
     tied[1:] = X[1:]
     labels = torch.cat([torch.tensor([0]), Y[1:]])
-    assert check(lambda x: x.mean((2, 3)) * 1.0, data=(tied, labels)).correct[0]
+    assert check(lambda x: x.mean((2, 3)) * 9.0, data=(tied, labels)).correct[0]
 
 
 # Inputs and bounds.
@@ -129,6 +130,49 @@ def test_inputs_that_are_not_finite(value: float) -> None:
     refused("inputs: example 17 (id ", "NaN or infinite", data=(broken, Y))
 
 
+# Budgets.
+
+
+@pytest.mark.parametrize(
+    ("threat", "detail"),
+    [
+        (
+            Linf("25/255", bounds=(0, 255)),
+            "eps 25/255 is 0.038% of the range 0..255: is it in the units of the inputs? 25 would be 25/255 of the range",
+        ),
+        (Linf("0.0004"), "eps 0.0004 is 0.04% of the range 0..1: is it in the units of the inputs?"),
+        (Linf(8), "eps 8 covers the whole range [0, 1]: did you mean 8/255?"),
+        (Linf(1), "eps 1 covers the whole range [0, 1]"),
+        (Linf("0.5"), "eps 0.5 is 50% of the range [0, 1]: all inputs can be moved to the same point"),
+        (Linf(3, bounds=(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]))), "eps 3 covers the whole range [0, 3]"),
+        (Linf("0.001", bounds=(0, torch.tensor([2.0, 1.5, 3.0]))), "eps 0.001 is 0.067% of the range 0..1.5: *"),
+        (Linf(0), "eps is 0: this is clean accuracy, nothing is attacked"),
+        (L2(0, bounds=None), "eps is 0: this is clean accuracy, nothing is attacked"),
+    ],
+)
+def test_a_budget_in_other_units_is_suspicious(threat: Any, detail: str) -> None:
+    (finding,) = check(threat=threat).findings
+    assert (finding.name, finding.level, finding.waived) == ("unit", "suspicious", None)
+    assert fnmatchcase(finding.detail, detail.replace("[", "[[]"))
+    (finding,) = check(threat=threat, waive={"unit": "as meant"}).findings
+    assert finding.waived == "as meant"
+
+
+@pytest.mark.parametrize(
+    "threat",
+    [
+        Linf("0.001"),
+        Linf("0.49"),
+        Linf(8, bounds=None),
+        Linf(8, bounds=(0, float("inf"))),
+        Linf("1.4", bounds=(0, torch.tensor([2.0, 1.0, 3.0]))),
+        L2("0.0001"),
+    ],
+)
+def test_a_budget_that_can_be_meant_is_no_finding(threat: Any) -> None:
+    assert check(threat=threat).findings == ()
+
+
 # Outputs.
 
 
@@ -156,6 +200,17 @@ def test_probabilities() -> None:
         data=(X, binary),
         waive={"one-class": "the point is another", "chance": "the point is another"},
     )
+
+
+def test_a_sigmoid_on_several_classes() -> None:
+    def squashed(x: Tensor) -> Tensor:
+        return torch.sigmoid(net(x))
+
+    refused("probabilities: every output lies in [0, 1]", "before sigmoid", "waive={'probabilities'", model=squashed)
+    # A few true logits may all lie in there.
+    assert check(squashed, data=(X[:13], Y[:13])).findings == ()
+    (finding,) = check(squashed, waive={"probabilities": "trained with them"}).findings
+    assert finding.waived == "trained with them"
 
 
 def test_log_probabilities_are_logits() -> None:
@@ -297,10 +352,9 @@ def test_a_model_of_another_kind_has_no_modes() -> None:
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("bounds", {"data": (X * 255, Y)}),
         ("probabilities", {"model": lambda x: net(x).softmax(1)}),
         ("chance", {"data": (X, (Y + 1) % 3)}),
-        ("constant", {"model": lambda x: net(x * 0)}),
+        ("constant", {"model": lambda x: net(x * 0) - 1}),
         ("gradient", {"model": lambda x: net(x).detach()}),
     ],
 )
@@ -311,6 +365,18 @@ def test_a_waived_finding_is_kept_with_its_reason(name: str, given: dict[str, An
     finding = next(f for f in found.findings if f.name == name)
     assert finding.waived == "we know"
     assert finding.level == "invalid"
+
+
+def test_wrong_bounds_cannot_be_waived() -> None:
+    refused("waive: 'bounds' is not a finding that can be waived", data=(X * 255, Y), waive={"bounds": "we know"})
+    with pytest.raises(PreflightError) as caught:
+        check(data=(X * 255, Y))
+    assert "waive" not in str(caught.value)
+
+
+@pytest.mark.parametrize("waive", [["chance"], "chance"])
+def test_a_waiver_without_reasons_shows_the_right_form(waive: Any) -> None:
+    refused("waive={'chance': 'the reason'}", f"got {waive!r}", waive=waive)
 
 
 def test_unknown_waivers_and_empty_reasons_are_refused() -> None:

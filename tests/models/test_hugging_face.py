@@ -279,10 +279,17 @@ def test_data_that_is_no_text_is_refused(data: Any, words: str) -> None:
         adapt((network(), tokenizer())).encode(load(data))
 
 
+@pytest.mark.parametrize("text", ["", "  "])
+def test_a_text_without_words_is_refused_by_its_number(text: str) -> None:
+    examples = load([("good", 1), ("bad", 0), (text, 0)])
+    with pytest.raises(PreflightError, match=rf"example 2 \(id {examples.ids[2]}\) has no words to move.*drop such texts"):
+        adapt((network(), tokenizer())).encode(examples)
+
+
 def test_texts_without_tokens_are_refused() -> None:
     tokens = tokenizer()
     tokens.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="$A", special_tokens=[])
-    with pytest.raises(PreflightError, match="example 1 has no tokens"):
+    with pytest.raises(PreflightError, match="example 1 .* has no words to move"):
         adapt((network(), tokens)).encode(load([("good", 1), ("", 0)]))
 
 
