@@ -21,10 +21,13 @@ class L0Geometry:
         return torch.where(chosen, torch.lerp(region.lower, region.upper, v), region.origin)
 
     def step(self, x: Tensor, grad: Tensor, size: Tensor, region: Region) -> Tensor:
-        # The largest gradient crosses its whole range at a step of the full radius; the projection keeps the best k.
-        steepest = grad.abs().amax(1, keepdim=True)
-        share = size / region.radius.clamp_min(1) * grad / torch.where(steepest > 0, steepest, 1.0)
-        return self.project(x + share * (region.upper - region.lower), region)
+        # Up to ``size`` features go where the linearised loss is largest. Of all that are changed by then, those stay whose
+        # change is worth most to it: so a step can exchange one feature for a better one.
+        best = torch.where(grad > 0, region.upper, torch.where(grad < 0, region.lower, x))
+        gain = grad * (best - x)
+        moved = torch.where(_largest(gain, size.ceil()) & (gain > 0), best, x)
+        worth = torch.where(moved != region.origin, grad * (moved - region.origin), -torch.inf)
+        return torch.where(_largest(worth, region.radius), moved, region.origin)
 
     def project(self, x: Tensor, region: Region) -> Tensor:
         clamped = x.clamp(region.lower, region.upper)

@@ -81,6 +81,19 @@ def test_the_maximiser_is_the_best_linear_answer(norm: str, seed: int, features:
     assert reached == pytest.approx(exact, rel=1e-6, abs=1e-9)
 
 
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds, features=st.integers(1, 12))
+def test_a_short_l0_step_exchanges_one_feature_and_never_loses(seed: int, features: int):
+    origin, g = instance(seed, features)
+    threat = L0(3)
+    region = threat.region(origin)
+    x = threat.seal(threat.start(region, torch.tensor([seed])), region)
+    moved = threat.step(x, g, torch.tensor([1 / 3], dtype=g.dtype), region)
+    assert threat.contains(moved, region).all()
+    assert int((moved != x).sum()) <= 2
+    assert float((g * (moved - x)).sum()) >= -1e-9
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @settings(deadline=None, max_examples=60)
 @given(seed=seeds, features=st.integers(1, 12))
