@@ -93,13 +93,15 @@ def modify(session: pytest.Session, items: list[pytest.Item]) -> None:
 
 def _check(config: pytest.Config, items: list[pytest.Item]) -> None:
     settings = config.stash[SETTINGS]
-    named = {name for names in (settings.command_line.attacks, settings.configured.attacks) for name in names or ()}
+    sources = {"--robust-attack": settings.command_line, "ini option robust_attacks": settings.configured}
+    named = {name: where for where, choices in sources.items() for name in choices.attacks or ()}
     robust_items = 0
     for item in items:
         marked = declared(item)
         if is_robust(item):
             robust_items += 1
-            named |= {name for name in marked.attacks or () if isinstance(name, str)}
+            where = f"{item.nodeid}: marker robust(...)"
+            named |= {name: where for name in marked.attacks or () if isinstance(name, str)}
             if item.get_closest_marker(FIXTURE) is None:
                 item.add_marker(FIXTURE)
         elif any(mark.name == FIXTURE and (mark.args or mark.kwargs) for mark in item.own_markers):
@@ -112,7 +114,7 @@ def _check(config: pytest.Config, items: list[pytest.Item]) -> None:
     if robust_items:
         registered = _registered(config)
         config.stash[ATTACKS] = registered
-        _check_attacks(named - registered.keys())
+        _check_attacks({name: where for name, where in named.items() if name not in registered})
 
 
 def _registered(config: pytest.Config) -> dict[str, Callable[[], Attack]]:
@@ -126,14 +128,15 @@ def _registered(config: pytest.Config) -> dict[str, Callable[[], Attack]]:
     return attacks
 
 
-def _check_attacks(names: set[str]) -> None:
-    if not names:
+def _check_attacks(named: dict[str, str]) -> None:
+    """Raises UsageError for an unknown name, with where it is named."""
+    if not named:
         return  # do not import torch
     from pytest_robust.attacks import NAMES
 
-    unknown = sorted(names - set(NAMES))
-    if unknown:
-        raise pytest.UsageError(f"no attack is called {', '.join(map(repr, unknown))}; known: {', '.join(NAMES)}")
+    for name, where in named.items():
+        if name not in NAMES:
+            raise pytest.UsageError(f"{where}: no attack is called {name!r}; known: {', '.join(NAMES)}")
 
 
 class ModelCollector(pytest.Collector):

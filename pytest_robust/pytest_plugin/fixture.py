@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_robust.budget import Budget, Number
-from pytest_robust.pytest_plugin import progress
-from pytest_robust.pytest_plugin.marker import Declared, Default, Floors, floor_of, read_attacks, read_eps, read_floors
+from pytest_robust.errors import RobustError, ThreatError
+from pytest_robust.pytest_plugin import marker, progress
+from pytest_robust.pytest_plugin.marker import Declared, Default, floor_of
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
 from pytest_robust.pytest_plugin.settings import Settings
@@ -29,6 +31,11 @@ NO_BUDGET = (
     "or in the marker, @pytest.mark.robust(eps='8/255'), "
     "or for the run, pytest --robust-eps 8/255 (ini: robust_eps)"
 )
+NO_BUDGET_OF_MODEL = "the check of --robust-model has no budget; name one with --robust-eps 8/255 (ini: robust_eps)"
+
+
+class CallError(RobustError, ValueError):
+    """An argument of the call ``robust(...)`` that cannot be used."""
 
 
 @dataclass
@@ -37,6 +44,8 @@ class Checks:
 
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
     missed: str | None = None
     """The sentence with which an earlier run of the test failed: no later run may avoid it."""
 
@@ -107,41 +116,44 @@ class Robust:
         Raises:
             AssertionError: robust accuracy is below the floor, or reaches it in an evaluation that is no evidence.
             pytest.UsageError: nothing names a budget, or two things do.
-            RobustError: the model, the data and the threat do not fit together.
+            RobustError: the model, the data and the threat do not fit together; ``CallError``: an argument cannot be used.
         """
         __tracebackhide__ = True
         from pytest_robust import evaluate
 
         id = self._id(name)
         if id not in self._checks.records:
-            chosen, settings = self._declared, self._settings
-            where = shared_device(settings.first("device", device) or "auto")
-            adapted, threat = self._threat(model, threat, norm, eps, bounds, where, normalize, classes)
-            self._compare_with_id(threat)
-            named = settings.first("attacks", read_attacks(attacks), chosen.attacks)
-            watcher = progress.watch(self._item.config, self._item.name)
-            try:
-                evaluation = evaluate(
-                    adapted,
-                    data,
-                    threat,
-                    objective=objective,
-                    profile=settings.first("profile", profile, chosen.profile) or DEFAULT_PROFILE,
-                    attacks=None if named is None else [self._attack(attack) for attack in named],
-                    min_accuracy=self._floor(min_accuracy, threat.budget),
-                    n=settings.first("n", n, chosen.n),
-                    seed=settings.first("seed", seed) or 0,
-                    batch_size=batch_size,
-                    device=where,
-                    classes=classes,
-                    normalize=None if adapted is not model else normalize,
-                    waive=waive,
-                    name=name or self._item.name,
-                    stop_early=self._only_asserts_a_floor(min_accuracy),
-                    progress=watcher,
-                )
-            finally:
-                watcher.close()
+            with self._keeping_errors(id):
+                own = self._read(norm, eps, bounds, min_accuracy, attacks, n, profile)
+                chosen, settings = own.over(self._declared), self._settings
+                where = shared_device(settings.first("device", device) or "auto")
+                adapted, threat = self._threat(model, threat, own, where, normalize, classes)
+                self._compare_with_id(threat)
+                floor = floor_of(chosen.min_accuracy, threat.budget)
+                named = settings.first("attacks", chosen.attacks)
+                watcher = progress.watch(self._item.config, self._item.name)
+                try:
+                    evaluation = evaluate(
+                        adapted,
+                        data,
+                        threat,
+                        objective=objective,
+                        profile=settings.first("profile", chosen.profile) or DEFAULT_PROFILE,
+                        attacks=None if named is None else [self._attack(attack) for attack in named],
+                        min_accuracy=settings.first("fail_under", floor),
+                        n=settings.first("n", chosen.n),
+                        seed=settings.first("seed", seed) or 0,
+                        batch_size=batch_size,
+                        device=where,
+                        classes=classes,
+                        normalize=None if adapted is not model else normalize,
+                        waive=waive,
+                        name=name or self._item.name,
+                        stop_early=self._only_asserts_a_floor(named=floor is not None),
+                        progress=watcher,
+                    )
+                finally:
+                    watcher.close()
             self._remember(id, evaluation)
         judge(self._checks.records[id])
         return self._checks.evaluations[id]
@@ -156,10 +168,46 @@ class Robust:
         self._used.add(id)
         return id
 
+    @contextlib.contextmanager
+    def _keeping_errors(self, id: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._checks.errors[id] = error_line(error)
+            raise
+        self._checks.errors.pop(id, None)  # of an earlier run of the test
+
+    def _read(
+        self,
+        norm: str | None,
+        eps: Number | Budget | None,
+        bounds: Any,
+        min_accuracy: Number | Mapping[Number, Number] | None,
+        attacks: str | Sequence[str | Attack] | None,
+        n: int | None,
+        profile: str | None,
+    ) -> Declared:
+        """What the call itself says.
+
+        Raises:
+            CallError: an argument that cannot be used.
+        """
+        from pytest_robust.attacks import make
+
+        try:
+            own = marker.robust(norm, min_accuracy=min_accuracy, attacks=attacks, n=n, bounds=bounds, profile=profile)
+            for attack in own.attacks or ():
+                if isinstance(attack, str) and attack not in self._registered:
+                    make(attack)
+            # Not through the marker, which wants every floor to be for one of its budgets: one may serve several calls.
+            return own if eps is None else replace(own, eps=(Budget.parse(eps),))
+        except (TypeError, ValueError) as error:
+            raise CallError(f"robust(...): {error}") from None
+
     def _remember(self, id: str, evaluation: Evaluation) -> None:
         check = record(evaluation, id) | {
             "tier": self._declared.tier or "critical",
-            "reproduce": reproduce(self._item, self._settings),
+            "reproduce": reproduce(self._item, self._settings, self._budget),
         }
         self._checks.evaluations[id], self._checks.records[id] = evaluation, check
         self._item.user_properties.extend(properties(check))
@@ -168,15 +216,9 @@ class Robust:
     def _attack(self, attack: str | Attack) -> str | Attack:
         return self._registered[attack]() if isinstance(attack, str) and attack in self._registered else attack
 
-    def _floor(self, own: Number | Mapping[Number, Number] | None, budget: Budget) -> Fraction | None:
-        asked: tuple[Floors | None, ...] = (read_floors(own), self._declared.min_accuracy)
-        floors: Floors | None = self._settings.first("fail_under", *asked)
-        return floor_of(floors, budget) if isinstance(floors, dict) else floors
-
-    def _only_asserts_a_floor(self, own: Number | Mapping[Number, Number] | None) -> bool:
+    def _only_asserts_a_floor(self, *, named: bool) -> bool:
         """With a floor of the whole run, or an advisory one, a test may go on to ask for more than the verdict."""
-        named = own is not None or self._declared.min_accuracy is not None or not isinstance(self._item, pytest.Function)
-        return named and self._declared.tier != "advisory"
+        return (named or not isinstance(self._item, pytest.Function)) and self._declared.tier != "advisory"
 
     def _compare_with_id(self, threat: Threat) -> None:
         """A row must not be labelled with a budget that was not attacked.
@@ -200,9 +242,7 @@ class Robust:
         self,
         model: Any,
         threat: Threat | None,
-        norm: str | None,
-        eps: Number | Budget | None,
-        bounds: Any,
+        own: Declared,
         device: str,
         normalize: Any,
         classes: Sequence[str] | None,
@@ -210,28 +250,38 @@ class Robust:
         """The model and the threat; a threat from a norm and a budget depends on the space of the adapted model."""
         settings, typed = self._settings, self._settings.command_line
         if threat is not None:
-            if norm is not None or eps is not None or bounds is not Default.BOUNDS:
+            if not hasattr(threat, "budget"):
+                raise CallError(
+                    f"robust(...): the third argument is a {type(threat).__name__}, where a threat such as Linf('8/255') "
+                    "may stand; give the data as one pair: robust(model, (inputs, labels))"
+                )
+            if own.norm is not None or own.eps is not None or own.bounds is not Default.BOUNDS:
                 raise pytest.UsageError("give robust(...) either a threat, or norm, eps and bounds; not both")
             return model, self._forced(threat) if settings.force and (typed.eps or typed.norm) else threat
         from pytest_robust import models, threats
 
-        budget = self._chosen_budget(eps)
+        budget = self._chosen_budget(own)
         adapted = models.adapt(model, device=device, normalize=normalize, classes=classes)
-        norm = settings.first("norm", norm, self._declared.norm)
-        if bounds is Default.BOUNDS:
-            bounds = self._declared.bounds
-        limits = {} if bounds is Default.BOUNDS else {"bounds": bounds}
-        return adapted, threats.make(norm or DEFAULT_NORM, budget, space=adapted.space, **limits)
+        chosen = own.over(self._declared)
+        limits = {} if chosen.bounds is Default.BOUNDS else {"bounds": chosen.bounds}
+        if limits.get("bounds") is not None and adapted.space == "embedding":
+            raise ThreatError(
+                "bounds are given for a text model, whose word vectors have none; leave bounds out, "
+                "in the call and in the marker"
+            )
+        return adapted, threats.make(
+            settings.first("norm", chosen.norm) or DEFAULT_NORM, budget, space=adapted.space, **limits
+        )
 
-    def _chosen_budget(self, own: Number | Budget | None) -> Budget:
+    def _chosen_budget(self, own: Declared) -> Budget:
         forced = self._settings.command_line.eps if self._settings.force else None
-        if own is not None and forced is None:
-            return Budget.parse(own)
+        if own.eps is not None and forced is None:
+            return own.eps[0]
         if self._budget is not None:
             return self._budget
-        budgets: tuple[Budget, ...] | None = self._settings.first("eps", read_eps(own), self._declared.eps)
+        budgets: tuple[Budget, ...] | None = self._settings.first("eps", own.eps, self._declared.eps)
         if budgets is None:
-            raise pytest.UsageError(NO_BUDGET)
+            raise pytest.UsageError(NO_BUDGET_OF_MODEL if without_file(self._item) else NO_BUDGET)
         if len(budgets) > 1:
             several = ", ".join(map(str, budgets))
             raise pytest.UsageError(
@@ -245,7 +295,7 @@ class Robust:
         from pytest_robust import threats
 
         typed = self._settings.command_line
-        budget = self._chosen_budget(None) if typed.eps else threat.budget
+        budget = self._chosen_budget(Declared()) if typed.eps else threat.budget
         if typed.norm is None or typed.norm == threat.norm:
             return replace(threat, eps=budget)  # type: ignore[type-var]  # threats are frozen dataclasses with an eps
         if getattr(threat, "mask", None) is not None:
@@ -264,11 +314,25 @@ def shared_device(spec: str) -> str:
     return f"cuda:{int(worker) % count}" if count > 1 else spec
 
 
-def reproduce(item: pytest.Item, settings: Settings) -> str:
+def without_file(item: pytest.Item) -> bool:
+    """Whether it is the check of ``--robust-model``."""
+    return item.nodeid.startswith("robust::")
+
+
+def error_line(error: BaseException) -> str:
+    """The first line of what went wrong, after its kind."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def reproduce(item: pytest.Item, settings: Settings, budget: Budget | None) -> str:
     """The command that runs this test again as it was run."""
-    # A check without a test file has no path to name: the options are all there is of it.
-    target = "" if settings.model is not None and item.nodeid.startswith("robust::") else f' "{item.nodeid}"'
-    return f"pytest{target} {settings.arguments}".rstrip()
+    arguments, target = dict(settings.arguments), f'"{item.nodeid}"'
+    if without_file(item):
+        # There is no path to name: the options are all there is of it.
+        target = ""
+        if budget is not None:
+            arguments["--robust-eps"] = str(budget)
+    return " ".join(word for word in ("pytest", target, *itertools.chain(*arguments.items())) if word)
 
 
 def properties(check: Record) -> list[tuple[str, str | float]]:

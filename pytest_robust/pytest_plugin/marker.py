@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from fractions import Fraction
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import pytest
@@ -60,7 +61,7 @@ def robust(
     Args:
         norm: linf, l2, l1 or l0. eps: one budget or several; with several the test runs once for each.
         min_accuracy: the floor of robust accuracy, or a floor for each budget: ``{"2/255": 0.7, "8/255": 0.4}``; a budget
-            without one is reported, not asserted.
+            without one has the floor of the run, if there is one.
         attacks: names that replace the profile's attacks. n: number of examples. bounds: see ``Linf``.
         profile: smoke, standard or release.
         tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
@@ -71,7 +72,7 @@ def robust(
     _member("norm", norm, NORMS)
     _member("profile", profile, PROFILES)
     _member("tier", tier, get_args(Tier))
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+    if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
         raise ValueError(f"n must be a whole number of examples, at least 1, got {n!r}")
     budgets, floors = read_eps(eps), read_floors(min_accuracy)
     if budgets is not None and isinstance(floors, dict):
@@ -101,20 +102,24 @@ def read_floors(floors: Number | Mapping[Number, Number] | None) -> Floors | Non
     """One floor, or one for each budget.
 
     Raises:
-        ValueError: a budget or floor that is not a number in its range.
+        ValueError: a budget or floor that is not a number in its range, or a mapping of none.
     """
     if floors is None:
         return None
     try:
         if isinstance(floors, Mapping):
+            if not floors:
+                raise ValueError("the mapping is empty; name a floor for a budget, or leave it out")
             return {Budget.parse(eps): parse_floor(floor) for eps, floor in floors.items()}
         return parse_floor(floors)
     except ValueError as error:
         raise ValueError(f"min_accuracy: {error}") from None
 
 
-def floor_of(floors: Mapping[Budget, Fraction], budget: Budget) -> Fraction | None:
-    """The floor of a budget; ``8/255`` as a float is the budget "8/255" too."""
+def floor_of(floors: Floors | None, budget: Budget) -> Fraction | None:
+    """The floor of a budget, None where none is named; ``8/255`` as a float is the budget "8/255" too."""
+    if not isinstance(floors, dict):
+        return floors
     return next((floor for known, floor in floors.items() if float(known) == float(budget)), None)
 
 

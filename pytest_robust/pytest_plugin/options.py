@@ -61,7 +61,8 @@ _OPTIONS: dict[str, _Spec] = {
     "model": {
         "metavar": "PKG:ATTR",
         "help": "check this model with no test file: an object, or a function or class to be called without arguments; "
-        "needs --robust-data; adds to the tests collected, -m robust runs it without the others",
+        "needs --robust-data, and --robust-fail-under to be a gate; adds to the tests collected, -m robust runs it without "
+        "the others",
     },
     "data": {
         "metavar": "PKG:ATTR",
@@ -70,14 +71,14 @@ _OPTIONS: dict[str, _Spec] = {
 }
 
 
-INI_KEYS: dict[str, tuple[Literal["string", "args", "int", "float"], str]] = {
+INI_KEYS: dict[str, tuple[Literal["string", "args", "int"], str]] = {
     "robust_eps": ("args", 'as --robust-eps, a list: ["4/255", "8/255"]'),
     "robust_norm": ("string", "as --robust-norm"),
     "robust_profile": ("string", "as --robust-profile"),
     "robust_attacks": ("args", "as --robust-attack, a list of names"),
     "robust_n": ("int", "as --robust-n, an integer"),
     "robust_seed": ("int", "as --robust-seed, an integer"),
-    "robust_fail_under": ("float", "as --robust-fail-under, a float in [0, 1]"),
+    "robust_fail_under": ("string", 'as --robust-fail-under, 0.4 or "40%"'),
 }
 
 

@@ -21,7 +21,7 @@ from pytest_robust.pytest_plugin.fixture import Checks, Robust
 from pytest_robust.pytest_plugin.marker import declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
 from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable
-from pytest_robust.pytest_plugin.session import RECORDS, ROBUST, Ledger
+from pytest_robust.pytest_plugin.session import FINDINGS, Ledger, findings
 from pytest_robust.pytest_plugin.settings import Settings
 
 _MARKER = (
@@ -79,10 +79,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             raise
     if missed is not None:
         pytest.fail(missed, pytrace=False)
-    checks = list(_checks(item).records.values())
-    if not checks and _expects_a_check(item):
-        pytest.fail("a floor is set for this test, but it never called robust(model, data)", pytrace=False)
-    sentence = unbelievable(checks)
+    checks = _checks(item)
+    if not checks.records and _expects_a_check(item):
+        lost = next(iter(checks.errors.values()), None)
+        why = "it never called robust(model, data)" if lost is None else f"its check ended in an error: {lost}"
+        pytest.fail(f"a floor is set for this test, but {why}", pytrace=False)
+    sentence = unbelievable(list(checks.records.values()))
     if sentence is not None:
         pytest.fail(sentence, pytrace=False)
 
@@ -94,10 +96,9 @@ def pytest_runtest_makereport(
     report = yield
     if not is_robust(item):
         return report
-    records = list(_checks(item).records.values())
     # ``setattr``: reports carry any attribute that is plain JSON to the controller, but declare none of ours.
-    setattr(report, ROBUST, True)
-    setattr(report, RECORDS, json.dumps(records))
+    found = findings(_checks(item), call)
+    setattr(report, FINDINGS, json.dumps(found))
     if report.failed:
         if call.excinfo is not None and isinstance(call.excinfo.value, (RobustError, pytest.UsageError)):
             # The message says it all; the frames between the test and the model are ours.
@@ -105,7 +106,7 @@ def pytest_runtest_makereport(
         elif call.excinfo is not None and is_verdict(call.excinfo.value):
             _checks(item).missed = str(call.excinfo.value)
             _shorten(report, item, call.excinfo)
-        report.sections += _sections(item.nodeid, records)
+        report.sections += _sections(item.nodeid, found)
     return report
 
 
@@ -153,13 +154,13 @@ def _expects_a_check(item: pytest.Item) -> bool:
     return is_robust(item) and bound and item.config.stash[SETTINGS].first("fail_under", asked) is not None
 
 
-def _sections(nodeid: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _sections(nodeid: str, found: dict[str, Any]) -> list[tuple[str, str]]:
     """The details of the checks that failed; of all of them where the test failed for another reason."""
-    if not records:
+    if not found["records"]:
         return []
     from pytest_robust.reports import terminal
     from pytest_robust.reports.run import ItemResult, judged
 
-    checks = judged(ItemResult(nodeid, "failed", records))
+    checks = judged(ItemResult(nodeid, "failed", found["records"], raised=found["raised"]))
     shown = [check for check in checks if check["verdict"] == "fail"] or checks
     return [("robust", terminal.section(check)) for check in shown]

@@ -12,12 +12,13 @@ import pytest
 
 import pytest_robust
 from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
+from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.run import ItemResult, Run, gate_line, run
 
-RECORDS, ROBUST = "robust_records", "robust_item"
-"""Attributes of a test report: the test's records so far as one JSON text; whether the test is a robust one.
+FINDINGS = "robust_findings"
+"""Attribute of the report of a robust test: its ``findings`` so far, as one JSON text.
 
 Text, because a value that xdist cannot send kills the worker and loses the test.
 """
@@ -52,16 +53,19 @@ class Ledger:
             return  # "rerun": another report follows
         if report.when != "setup" or not report.passed:
             self._reported.add(report.nodeid)
-        if not getattr(report, ROBUST, False):
+        if not hasattr(report, FINDINGS):
             if report.failed and report.nodeid in self._results:  # xdist reports a crash with none of our attributes
                 self._results[report.nodeid].outcome = "failed"
                 self._results[report.nodeid].message = first_line(report)
             return
         result = self._results.setdefault(report.nodeid, ItemResult(report.nodeid))
+        found = json.loads(getattr(report, FINDINGS))
         known = {check["id"] for check in result.records}
-        result.records += [check for check in json.loads(getattr(report, RECORDS)) if check["id"] not in known]
+        result.records += [check for check in found["records"] if check["id"] not in known]
+        result.errors = found["errors"]  # all so far: a rerun takes back those of the run before
         if report.failed:
             result.outcome, result.message = "failed", result.message or first_line(report)
+            result.raised |= found["raised"]
         elif report.skipped and result.outcome != "failed":
             result.outcome = "xfailed" if hasattr(report, "wasxfail") else "skipped"
 
@@ -133,6 +137,14 @@ class Ledger:
         if self._run is not None and self._shows:
             verdict = self._run["gate"]["verdict"]
             write(gate_line(self._run), bold=True, red=verdict == "fail", green=verdict == "pass")
+
+
+def findings(checks: Checks, call: pytest.CallInfo[None]) -> dict[str, Any]:
+    """The checks of a test, and whether it is an error, no assertion, that failed it."""
+    error = None if call.excinfo is None else call.excinfo.value
+    # What is no ``Exception`` is a verdict of pytest: ``pytest.fail``.
+    raised = isinstance(error, Exception) and not isinstance(error, AssertionError)
+    return {"records": list(checks.records.values()), "errors": checks.errors, "raised": raised}
 
 
 def first_line(report: pytest.TestReport) -> str:

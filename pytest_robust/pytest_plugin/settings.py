@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,11 @@ from pytest_robust.pytest_plugin.options import INI_KEYS, NORMS, PROFILES
 
 T = TypeVar("T")
 REPORT_SUFFIXES = (".json", ".md")
+_HINTS = {
+    "robust_device": "a device belongs to a machine: use --robust-device, or the environment variable PYTEST_ROBUST_DEVICE",
+    "robust_min_accuracy": "did you mean robust_fail_under?",
+}
+"""For keys that one may well expect, and whose name does not lead to what there is."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Settings:
         command_line: the options. configured: the ini file; for the device, which is a property of the machine, the
             environment. force: the command line wins over markers and call arguments.
         reports: absolute paths. model, data: ``PKG:ATTR`` of a check without a file.
-        arguments: the robust options of this command line that change an outcome, as one would type them again.
+        arguments: the robust options of this command line that change an outcome, and their values as one would type them
+            again.
     """
 
     command_line: Choices
@@ -56,7 +62,7 @@ class Settings:
     reports: tuple[Path, ...]
     model: str | None
     data: str | None
-    arguments: str
+    arguments: Mapping[str, str]
 
     @classmethod
     def read(cls, config: pytest.Config) -> Settings:
@@ -121,7 +127,9 @@ def _configured(config: pytest.Config) -> Choices:
         return _parsed(f"ini option {key}", None if value is None else str(value), parse)
 
     def read_all(key: str, parse: Callable[[str], T]) -> tuple[T, ...] | None:
-        return _parsed_all(f"ini option {key}", _getini(config, key), parse)
+        values = _getini(config, key)
+        # [tool.pytest.ini_options] hands the numbers of a list on as they are.
+        return _parsed_all(f"ini option {key}", None if values is None else [str(value) for value in values], parse)
 
     return Choices(
         eps=read_all("robust_eps", Budget.parse),
@@ -137,12 +145,16 @@ def _configured(config: pytest.Config) -> Choices:
 
 def _refuse_unknown_keys(config: pytest.Config) -> None:
     """Raises UsageError for a key of ours that does not exist: pytest only warns, and a floor would be lost."""
-    # pytest 9 has no public way to list what the file holds: ``inicfg`` warns there, and is the attribute of 8.
-    for key in vars(config).get("_inicfg") or vars(config).get("inicfg") or ():
+    for key in _file(config):
         if key.startswith("robust") and key not in INI_KEYS:
             close = difflib.get_close_matches(key, INI_KEYS, n=1, cutoff=0.0)[0]
             where = config.inipath.name if config.inipath is not None else "the ini file"
-            raise pytest.UsageError(f"{where}: there is no ini option {key}; did you mean {close}?")
+            raise pytest.UsageError(f"{where}: there is no ini option {key}; {_HINTS.get(key, f'did you mean {close}?')}")
+
+
+def _file(config: pytest.Config) -> Mapping[str, Any]:
+    # pytest 9 has no public way to list what the file holds: ``inicfg`` warns there, and is the attribute of 8.
+    return vars(config).get("_inicfg") or vars(config).get("inicfg") or {}
 
 
 def _getini(config: pytest.Config, key: str) -> Any:
@@ -150,6 +162,10 @@ def _getini(config: pytest.Config, key: str) -> Any:
     try:
         return config.getini(key)
     except (TypeError, ValueError, pytest.UsageError) as error:
+        # Where a text such as "50%" may stand, [tool.pytest] may have a number.
+        value = getattr(_file(config).get(key), "value", None)
+        if INI_KEYS[key][0] == "string" and isinstance(value, (int, float)):
+            return value
         raise pytest.UsageError(f"ini option {key}: {error}") from None
 
 
@@ -220,12 +236,10 @@ def _report(config: pytest.Config, text: str) -> Path:
     return path
 
 
-def _arguments(config: pytest.Config) -> str:
-    words: list[str] = []
+def _arguments(config: pytest.Config) -> dict[str, str]:
+    arguments = {}
     for name in ("model", "data", "eps", "norm", "profile", "attack", "n", "seed", "fail-under"):
         value = config.getoption(f"robust_{name.replace('-', '_')}")
         if value is not None:
-            words += [f"--robust-{name}", ",".join(value) if isinstance(value, list) else str(value)]
-    if config.getoption("robust_force"):
-        words.append("--robust-force")
-    return " ".join(words)
+            arguments[f"--robust-{name}"] = ",".join(value) if isinstance(value, list) else str(value)
+    return arguments | ({"--robust-force": ""} if config.getoption("robust_force") else {})

@@ -13,7 +13,7 @@ def render(run: Run) -> str:
     """A heading, the gate, one row per check, and the details of each that failed, folded."""
     parts = ["## Adversarial robustness", f"**{_escaped(gate_line(run))}**"]
     rows = [_row(check) for check in run["checks"]]
-    rows += [(_escaped(e["id"]), "", "", "", "", "", "", "", f"ERROR: {_escaped(e['message'])}") for e in run["errors"]]
+    rows += [(_escaped(e["id"]), "", "", "", "", "", "", "", _error(e)) for e in run["errors"]]
     rows += [(_escaped(nodeid), "", "", "", "", "", "", "", "MISSING: no result arrived") for nodeid in run["missing"]]
     if rows:
         header = ("check", "model", "threat", "clean", "robust", "95% CI", "floor", "health", "verdict")
@@ -37,9 +37,13 @@ def _row(check: Record) -> tuple[str, ...]:
     return tuple(_escaped(text) for text in texts)
 
 
+def _error(error: Record) -> str:
+    return _escaped(f"ERROR{words.unfailed(error['outcome'])}: {error['message']}")
+
+
 def _details(check: Record) -> str:
     summary = _escaped(check["id"]).replace("\\", "")
-    text = terminal.section(check).replace("```", "'''")
+    text = terminal.section(check, seconds=False).replace("```", "'''")
     return f"<details><summary>{summary}</summary>\n\n```\n{text}\n```\n\n</details>"
 
 

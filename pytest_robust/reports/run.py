@@ -21,13 +21,16 @@ class ItemResult:
 
     Attributes:
         nodeid: pytest's id. outcome: pytest's verdict. records: one per check, in the order of their calls.
-        message: the first line of the failure, where there is one.
+        message: the first line of the failure, where there is one. raised: it is an error, and no assertion.
+        errors: by id, the first line of what went wrong in a check that has no record, caught by the test or not.
     """
 
     nodeid: str
     outcome: Outcome = "passed"
     records: list[Record] = field(default_factory=list)
     message: str = ""
+    errors: dict[str, str] = field(default_factory=dict)
+    raised: bool = False
 
 
 def run(items: Iterable[ItemResult], *, missing: Sequence[str], complete: bool, version: str) -> Run:
@@ -42,17 +45,19 @@ def run(items: Iterable[ItemResult], *, missing: Sequence[str], complete: bool, 
     for item in items:
         own = judged(item)
         checks += own
-        if not own and item.outcome == "failed":
-            errors.append({"id": item.nodeid, "message": item.message})
-        counts["skipped"] += item.outcome in ("skipped", "xfailed") and not own
+        failed = item.outcome == "failed"
+        reasons = _reasons(own) if failed else []
+        found = item.errors or ({item.nodeid: item.message} if failed and not reasons else {})
+        errors += [{"id": id, "message": message, "outcome": item.outcome} for id, message in found.items()]
+        counts["skipped"] += item.outcome in ("skipped", "xfailed") and not own and not found
         counts["advisory"] += sum(check["tier"] == "advisory" and check["verdict"] == "fail" for check in own)
-        if item.outcome == "failed":
-            counts.update(_reasons(own) or ["error"])
+        if failed:
+            counts.update([*reasons, *("error" for _ in found)])
     return {
         "schema": SCHEMA,
         "tool": {"name": "pytest-robust", "version": version},
         "complete": complete and not missing,
-        "gate": _gate(counts, bool(checks), complete),
+        "gate": _gate(counts, any(check["floor"] is not None for check in checks), complete),
         "checks": checks,
         "errors": errors,
         "missing": list(missing),
@@ -62,10 +67,12 @@ def run(items: Iterable[ItemResult], *, missing: Sequence[str], complete: bool, 
 def judged(item: ItemResult) -> list[Record]:
     """The test's checks, with what pytest made of the test.
 
-    What a test asserts itself is unknown here: when it fails and no check of it explains that, all that it only reported
+    What a test asserts itself is unknown here: when an assertion fails and no check explains it, all that it only reported
     count as failed.
     """
-    explained = any(check["verdict"] == "fail" or check["health"]["level"] == "invalid" for check in item.records)
+    explained = item.raised or any(
+        check["verdict"] == "fail" or check["health"]["level"] == "invalid" for check in item.records
+    )
     checks = []
     for check in item.records:
         verdict = check["verdict"]
@@ -78,28 +85,40 @@ def judged(item: ItemResult) -> list[Record]:
 def gate_line(run: Run) -> str:
     """``robust gate: FAIL, 1 floor, 1 error``."""
     gate, checks = run["gate"], run["checks"]
-    word = {"pass": "pass", "fail": "FAIL", "incomplete": "INCOMPLETE", "none": "no check was decided"}[gate["verdict"]]
-    parts = [word, *([_counted(len(checks), "check")] if gate["verdict"] in ("pass", "incomplete") else [])]
+    counted = _counted(len(checks), "check")
+    none = f"no floor was set, {counted} reported only" if checks else "no check was decided"
+    verdicts = {"pass": f"pass, {counted}", "fail": "FAIL", "incomplete": f"INCOMPLETE, {counted}", "none": none}
+    parts = [verdicts[gate["verdict"]]]
     parts += [_counted(gate[noun], noun) for noun in ("floor", "assertion", "error") if gate[noun]]
     parts += [
         f"{gate[key]} {key.replace('_', ' ')}" for key in ("not_evidence", "missing", "advisory", "skipped") if gate[key]
     ]
     if gate["verdict"] != "fail":
+        suspicious = sum(check["verdict"] != "fail" and check["health"]["level"] == "suspicious" for check in checks)
+        parts += [f"{suspicious} suspicious"] if suspicious else []
         floorless = sum(check["floor"] is None for check in checks)
-        parts += [f"{floorless} without a floor"] if floorless else []
+        parts += [f"{floorless} without a floor"] if floorless and gate["verdict"] != "none" else []
         parts += ["smoke profile: no evidence"] if any(check["profile"] == "smoke" for check in checks) else []
-    caught = sum(
-        check["verdict"] == "fail"
-        and check["outcome"] == "passed"
-        and words.misses_floor(check)
-        and check["tier"] != "advisory"
-        for check in checks
-    )
-    if caught:
-        parts.append(f"{_counted(caught, 'missed floor')} caught by {'its test' if caught == 1 else 'their tests'}")
-    if not run["complete"] and gate["verdict"] == "fail":
+    parts += _unfailed(run)
+    if not run["complete"] and gate["verdict"] != "incomplete":
         parts.append("incomplete")
     return f"robust gate: {', '.join(parts)}"
+
+
+def _unfailed(run: Run) -> list[str]:
+    """What went wrong and failed no test: a gate that passes says so."""
+    found = Counter(("error", error["outcome"]) for error in run["errors"])
+    for check in run["checks"]:
+        missed = words.misses_floor(check)
+        if check["tier"] != "advisory" and (missed or check["health"]["level"] == "invalid"):
+            found["missed floor" if missed else "invalid check", check["outcome"]] += 1
+    parts = []
+    for (noun, outcome), number in found.items():
+        tests = "its test" if number == 1 else "their tests"
+        fates = {"passed": f"caught by {tests}", "skipped": f"skipped by {tests}", "xfailed": "expected (xfail)"}
+        if outcome in fates:
+            parts.append(f"{_counted(number, noun)} {fates[outcome]}")
+    return parts
 
 
 def _reasons(checks: list[Record]) -> list[str]:
@@ -112,11 +131,11 @@ def _reasons(checks: list[Record]) -> list[str]:
     return reasons
 
 
-def _gate(counts: Counter[str], any_check: bool, complete: bool) -> Record:
-    """``fail``; ``incomplete``: nothing failed, but the session was cut short; ``pass``; ``none``: no check was decided."""
+def _gate(counts: Counter[str], any_floor: bool, complete: bool) -> Record:
+    """``fail``; ``incomplete``: nothing failed, but the session was cut short; ``none``: no check has a floor; ``pass``."""
     failing = ("floor", "not_evidence", "assertion", "error", "missing")
     verdict = (
-        "fail" if any(counts[key] for key in failing) else "none" if not any_check else "pass" if complete else "incomplete"
+        "fail" if any(counts[key] for key in failing) else "none" if not any_floor else "pass" if complete else "incomplete"
     )
     return {"verdict": verdict} | {key: counts[key] for key in (*failing, "advisory", "skipped")}
 

@@ -15,8 +15,8 @@ WORST_CLASSES = 3
 LABEL, WIDTH = 12, 110
 
 
-def section(check: Record) -> str:
-    """The ``robust`` section of a failed check."""
+def section(check: Record, *, seconds: bool = True) -> str:
+    """The ``robust`` section of a failed check; without the seconds it is equal for equal runs."""
     lines = [*_row("verdict", _verdict(check)), *_row("threat", _threat(check)), "", *_accuracies(check), ""]
     lines += _row("broken by", _broken_by(check))
     if check["bound"] == "exact" and len(check["classes"]) > 1:
@@ -26,7 +26,7 @@ def section(check: Record) -> str:
     for text in check["notes"]:
         lines += _row("note", text)
     # The command stays on one line, to be copied.
-    lines += [*_row("cost", _cost(check)), "", f"{'reproduce':<{LABEL}} {check['reproduce']}"]
+    lines += [*_row("cost", _cost(check, seconds)), "", f"{'reproduce':<{LABEL}} {check['reproduce']}"]
     if words.misses_floor(check):
         lines += _row("accept", "lower the floor where it is written (min_accuracy, --robust-fail-under), and commit")
     return _ascii("\n".join(lines))
@@ -49,7 +49,10 @@ def table(run: Run) -> list[tuple[str, bool | None]]:
         )
         for check in run["checks"]
     ]
-    rows += [(names[error["id"]], "-", "-", "-", "-", "-", "-", "ERROR") for error in run["errors"]]
+    rows += [
+        (names[error["id"]], "-", "-", "-", "-", "-", "-", f"ERROR{words.unfailed(error['outcome'])}")
+        for error in run["errors"]
+    ]
     rows += [(names[nodeid], "-", "-", "-", "-", "-", "-", "MISSING: no result arrived") for nodeid in run["missing"]]
     if not rows:
         return []
@@ -57,7 +60,8 @@ def table(run: Run) -> list[tuple[str, bool | None]]:
     # Without disable_numparse tabulate reads "0.310" as a number and prints 0.31.
     text = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)
     good: list[bool | None] = [None, None]
-    good += [_good(check) for check in run["checks"]] + [False] * (len(run["errors"]) + len(run["missing"]))
+    good += [_good(check) for check in run["checks"]]
+    good += [False if error["outcome"] == "failed" else None for error in run["errors"]] + [False] * len(run["missing"])
     return list(zip(_ascii(text).splitlines(), good, strict=True))
 
 
@@ -69,7 +73,8 @@ def _good(check: Record) -> bool | None:
 
 def _names(run: Run) -> dict[str, str]:
     """Ids without their files where that stays unique."""
-    ids = [entry["id"] for entry in (*run["checks"], *run["errors"])] + run["missing"]
+    # A check may have a row of its own beside the error that failed its test.
+    ids = {*(entry["id"] for entry in (*run["checks"], *run["errors"])), *run["missing"]}
     short = {id: id.split("::", 1)[-1] for id in ids}
     seen = Counter(short.values())
     return {id: name if seen[name] == 1 else id for id, name in short.items()}
@@ -138,9 +143,10 @@ def _health(check: Record) -> list[str]:
     return lines + [f"set aside: {c['name']}: {c['detail']} (reason: {c['waived']})" for c in waived]
 
 
-def _cost(check: Record) -> str:
+def _cost(check: Record, seconds: bool) -> str:
     cost = check["cost"]
-    return f"{cost['seconds']:.1f} s on {check['device']}, {cost['forward']:,} forward, {cost['backward']:,} backward"
+    time = f"{cost['seconds']:.1f} s " if seconds else ""
+    return f"{time}on {check['device']}, {cost['forward']:,} forward, {cost['backward']:,} backward"
 
 
 def _ascii(text: str) -> str:

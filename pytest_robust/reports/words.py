@@ -63,6 +63,11 @@ def not_evidence(check: Record) -> str:
     return f"not evidence: {worst['name']}: {worst['detail']} (robust accuracy {bounded(check)}, {threat(check)})"
 
 
+def unfailed(outcome: str) -> str:
+    """Why the test of what went wrong did not fail, in parentheses; empty where it did."""
+    return {"passed": " (caught by the test)", "skipped": " (skipped by the test)", "xfailed": " (xfail)"}.get(outcome, "")
+
+
 def verdict(check: Record) -> str:
     """The verdict in words, as tables show it."""
     words = "pass"
@@ -77,5 +82,5 @@ def verdict(check: Record) -> str:
     if words.startswith("FAIL"):
         if check["tier"] == "advisory" and check["outcome"] != "failed":
             return f"advisory: {words}"
-        return words + {"xfailed": " (xfail)", "passed": " (caught by the test)"}.get(check["outcome"], "")
+        return words + unfailed(check["outcome"])
     return words if check["profile"] != "smoke" else f"{words} (smoke: no evidence)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import fake_engine
 import pytest
 from projects import Run
@@ -85,7 +87,12 @@ def test_a_missed_floor_needs_no_trust(run: Run):
 def test_a_suspicious_pass_warns(run: Run):
     result = run("def test_a(robust): robust(Fake(60, level='suspicious'), 0, eps='8/255', min_accuracy=0.4)\n")
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*RobustWarning: test_it.py::test_a: robust accuracy 60.0% is suspicious: gradients: *"])
+    result.stdout.fnmatch_lines(
+        [
+            "*RobustWarning: test_it.py::test_a: robust accuracy 60.0% is suspicious: gradients: *",
+            "robust gate: pass, 1 check, 1 suspicious",
+        ]
+    )
 
 
 def test_warnings_as_errors_fail_a_suspicious_pass_but_keep_its_record(run: Run):
@@ -195,7 +202,108 @@ def test_caught_failure_is_named_as_such(run: Run):
 def test_expected_failure_is_no_failure_of_the_gate(run: Run):
     result = run("@pytest.mark.xfail(reason='known')\ndef test_a(robust): robust(Fake(), 0, eps=1, min_accuracy=0.4)\n")
     result.assert_outcomes(xfailed=1)
-    result.stdout.fnmatch_lines(["* FAIL floor (xfail)", "robust gate: pass, 1 check"])
+    result.stdout.fnmatch_lines(["* FAIL floor (xfail)", "robust gate: pass, 1 check, 1 missed floor expected (xfail)"])
+
+
+@pytest.mark.parametrize(
+    ("fake", "verdict", "gate"),
+    [
+        ("Fake()", "FAIL floor", "1 missed floor"),
+        ("Fake(60, level='invalid')", "FAIL not evidence", "1 invalid check"),
+    ],
+)
+def test_failure_that_ends_in_a_skip_is_named_as_such(run: Run, fake, verdict, gate):
+    result = run(
+        "def test_a(robust):\n"
+        f"    try: robust({fake}, 0, eps=1, min_accuracy=0.4)\n"
+        "    except AssertionError: pytest.skip('breaks')\n"
+    )
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        [f"* {verdict} (skipped by the test)", f"robust gate: pass, 1 check, {gate} skipped by its test"]
+    )
+
+
+ERROR = "robust(Fake(raises=RuntimeError('no\\nweights')), 0, eps=1, min_accuracy=0.4)\n"
+
+
+def test_caught_error_is_recorded(run: Run, project):
+    source = f"def test_a(robust):\n    try: {ERROR}    except Exception: pass\n"
+    result = run(source, "--robust-report=r.json")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["test_a * ERROR (caught by the test)", "robust gate: no check was decided, 1 error caught by its test"]
+    )
+    report = json.loads((project.path / "r.json").read_text())
+    assert report["errors"] == [{"id": "test_it.py::test_a", "message": "RuntimeError: no", "outcome": "passed"}]
+    assert report["gate"]["verdict"] == "none"
+
+
+def test_expected_errors_are_recorded_beside_what_was_decided(run: Run):
+    result = run(
+        f"def test_a(robust):\n    with pytest.raises(RuntimeError): {ERROR}"
+        "    robust(Fake(60), 0, eps=1, min_accuracy=0.4)\n"
+        f"@pytest.mark.xfail\ndef test_b(robust): {ERROR}"
+        "def test_c(robust):\n    with pytest.raises(ValueError): robust(Fake(), 0, eps='x')\n"
+    )
+    result.assert_outcomes(passed=2, xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "test_a#2 *pass",
+            "test_a * ERROR (caught by the test)",
+            "test_b * ERROR (xfail)",
+            "test_c * ERROR (caught by the test)",
+            "robust gate: pass, 1 check, 2 errors caught by their tests, 1 error expected (xfail)",
+        ]
+    )
+
+
+def test_caught_error_under_a_floor_of_the_marker_fails(run: Run):
+    result = run(f"@pytest.mark.robust(min_accuracy=0.4)\ndef test_a(robust):\n    try: {ERROR}    except Exception: pass\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "a floor is set for this test, but its check ended in an error: RuntimeError: no",
+            "test_a * ERROR",
+            "robust gate: FAIL, 1 error",
+        ]
+    )
+
+
+def test_error_beside_a_reported_check_is_no_assertion(run: Run):
+    result = run("def test_a(robust):\n    robust(Fake(), 0, eps=1).accuracy_of('frog')\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*LookupError: no class is called 'frog'*", "*- robust -*", "test_a *31.0% *report only", "test_a * ERROR"]
+    )
+    result.stdout.fnmatch_lines(["robust gate: FAIL, 1 error"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("0, eps=1, attacks='agpd'", "no attack is called 'agpd'; known: *"),
+        ("0, eps=1, profile='quick'", "profile must be one of smoke, standard, release, got 'quick'"),
+        ("0, eps='8//255'", "eps: '8//255' is not a number*"),
+        ("0, eps=1, n=0", "n must be a whole number*"),
+        ("0, eps=1, min_accuracy=40", "min_accuracy: *did you mean '40%'?"),
+        ("0, eps=1, min_accuracy={}", "min_accuracy: the mapping is empty*"),
+        ("0, [1]", "the third argument is a list, *; give the data as one pair: robust(model, (inputs, labels))"),
+    ],
+)
+def test_wrong_argument_is_one_line(run: Run, arguments, complaint):
+    result = run(f"def test_a(robust): robust(Fake(), {arguments})\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"robust(...): {complaint}", "robust gate: FAIL, 1 error"])
+    assert "fixture.py" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_bounds_of_a_text_model_are_refused(run: Run, marked):
+    marker, argument = ("@pytest.mark.robust(bounds=(0, 1))\n", "") if marked else ("", ", bounds=(0, 1)")
+    result = run(f"{marker}def test_a(robust): robust(Fake(space='embedding'), 0, norm='l2', eps=1{argument})\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["bounds are given for a text model*"])
 
 
 def test_a_fixture_of_the_user_may_call_it(run: Run):

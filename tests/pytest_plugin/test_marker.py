@@ -56,6 +56,7 @@ def test_closest_marker_wins_for_each_argument(run: Run):
         ("norm='l3'", "norm must be one of linf, l2, l1, l0, got 'l3'"),
         ("min_accuracy=40", "min_accuracy: an accuracy floor lies in [[]0, 1], got 40; did you mean '40%'?"),
         ("min_accuracy={'x': 0.1}", "min_accuracy: eps: 'x' is not a number"),
+        ("min_accuracy={}", "min_accuracy: the mapping is empty"),
         ("n=0", "n must be a whole number"),
         ("eps=[]", "eps is empty"),
         ("attacks=()", "attacks is empty"),
@@ -73,7 +74,9 @@ def test_wrong_marker_names_the_test_and_exits_4(run: Run, arguments, complaint)
 def test_unknown_attack_in_a_marker_exits_4(run: Run):
     result = run("@pytest.mark.robust(attacks='agpd')\ndef test_a(robust): pass\n")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: no attack is called 'agpd'; known: *apgd-ce*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: test_it.py::test_a: marker robust(...): no attack is called 'agpd'; known: *apgd-ce*"]
+    )
 
 
 def test_marker_without_the_fixture_checks_nothing_and_is_refused(run: Run):

@@ -45,7 +45,8 @@ def test_one_item_per_budget_without_a_file(check):
             "robust::weak?linf-2/255? FAILED*",
             "robust::weak?linf-8/255? FAILED*",
             "*assert robust accuracy 31.0% >= 40.0% (linf 2/255, n=100, 95% CI 22.1-41.0)",
-            "reproduce *pytest --robust-model nets:weak --robust-data nets:data --robust-eps * --robust-fail-under 0.4",
+            "reproduce *pytest --robust-model nets:weak --robust-data nets:data --robust-eps 2/255 --robust-fail-under 0.4",
+            "reproduce *pytest --robust-model nets:weak --robust-data nets:data --robust-eps 8/255 --robust-fail-under 0.4",
             "robust gate: FAIL, 2 floors",
         ]
     )
@@ -55,13 +56,13 @@ def test_one_item_per_budget_without_a_file(check):
 def test_without_a_budget_it_fails_with_the_ways_to_give_one(check):
     result = check(*NAMED)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*no budget*--robust-eps 8/255*"])
+    result.stdout.fnmatch_lines(["the check of --robust-model has no budget; name one with --robust-eps 8/255*"])
 
 
 def test_without_a_floor_it_reports(check):
     result = check(*NAMED, "--robust-eps=0.1")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["weak?linf-0.1? *report only", "robust gate: pass, 1 check, 1 without a floor"])
+    result.stdout.fnmatch_lines(["weak?linf-0.1? *report only", "robust gate: no floor was set, 1 check reported only"])
 
 
 def test_collect_only_shows_it(check):

@@ -82,10 +82,20 @@ def test_fail_under_is_the_floor_of_checks_without_one(run: Run):
     result.stdout.fnmatch_lines(["E *assert robust accuracy 31.0% >= 40.0% (linf 8/255,*"])
 
 
-def test_fail_under_leaves_a_budget_alone_that_a_mapping_leaves_out(run: Run):
-    source = "def test_b(robust): robust(Fake(), 0, min_accuracy={'2/255': 0.3})\n"
-    run(source, "--robust-eps=8/255", "--robust-fail-under=0.4").assert_outcomes(passed=1)
-    assert fake_engine.CALLS[0].min_accuracy is None
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def test_b(robust): robust(Fake(), 0, min_accuracy={'2/255': 0.3})\n",
+        "@pytest.mark.robust(eps=['2/255', '8/255'], min_accuracy={'2/255': 0.3})\ndef test_b(robust): robust(Fake(), 0)\n",
+    ],
+    ids=["call", "marker"],
+)
+def test_fail_under_holds_for_a_budget_that_a_mapping_leaves_out(run: Run, source):
+    result = run(source, "--robust-eps=2/255,8/255", "--robust-fail-under=0.4")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["E *assert robust accuracy 31.0% >= 40.0% (linf 8/255,*"])
+    assert [call.stop_early for call in fake_engine.CALLS] == [True, False]
+    run(source, "--robust-eps=2/255,8/255").stdout.fnmatch_lines(["test_b?linf-8/255? *report only"])
 
 
 def test_device_comes_from_call_option_environment(run: Run, monkeypatch):
@@ -109,7 +119,7 @@ def test_device_comes_from_call_option_environment(run: Run, monkeypatch):
         (["--robust-seed=-1"], "--robust-seed: a seed must not be negative"),
         (["--robust-fail-under", "40"], "--robust-fail-under: *did you mean '40%'?"),
         (["--robust-device", "gpu"], "--robust-device: 'gpu' is not one of auto, cpu, cuda"),
-        (["--robust-attack", "agpd"], "no attack is called 'agpd'; known: *"),
+        (["--robust-attack", "agpd"], "--robust-attack: no attack is called 'agpd'; known: *"),
         (["--robust-report", "x.pdf"], "--robust-report 'x.pdf': the suffix says the format, use .json or .md"),
         (["--robust-model", "a:b"], "--robust-model needs --robust-data as well"),
         (["--robust-model", "a", "--robust-data", "a:b"], "--robust-model 'a': write PKG:ATTR*"),
@@ -157,6 +167,20 @@ def test_ini_keys_in_both_forms(run: Run, project, native):
     assert float(call.min_accuracy) == 0.25
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize("value", ["'50%'", "'1/2'", "0.5"])
+def test_floor_in_the_ini_file_is_written_as_in_the_option(run: Run, project, native, value):
+    project.makepyprojecttoml(f"{form(native)}\nrobust_fail_under = {value}")
+    run(SILENT, "--robust-eps=1").assert_outcomes(failed=1)
+    assert float(fake_engine.CALLS[0].min_accuracy) == 0.5
+
+
+def test_budgets_in_the_ini_file_may_be_numbers(run: Run, project):
+    project.makepyprojecttoml("[tool.pytest.ini_options]\nrobust_eps = [0.01, 2]")
+    run(SILENT).assert_outcomes(passed=2)
+    assert summaries() == ["linf 0.01", "linf 2"]
+
+
 def test_command_line_wins_over_ini(run: Run, project):
     project.makepyprojecttoml("[tool.pytest.ini_options]\nrobust_eps = '8/255'\nrobust_n = 12\nrobust_seed = 4")
     run(SILENT, "--robust-eps=1/255", "--robust-n=3").assert_outcomes(passed=1)
@@ -173,7 +197,11 @@ def test_command_line_wins_over_ini(run: Run, project):
         (False, "robust_profile = 'quick'", "ini option robust_profile: 'quick' is not one of smoke, standard, release"),
         (False, "robust_eps = '8//255'", "ini option robust_eps: eps: '8//255' is not a number*"),
         (False, "robust_fail_under = 40.0", "ini option robust_fail_under: *lies in [[]0, 1]*"),
-        (False, "robust_attacks = ['agpd']", "no attack is called 'agpd'*"),
+        (False, "robust_attacks = ['agpd']", "ini option robust_attacks: no attack is called 'agpd'*"),
+        (False, "robust_attacks = [1]", "ini option robust_attacks: no attack is called '1'*"),
+        (False, "robust_eps = [[0.1]]", "ini option robust_eps: eps: '[[]0.1]' is not a number*"),
+        (True, "robust_eps = [0.1]", "ini option robust_eps: *expects a list of strings*"),
+        (True, "robust_fail_under = [0.4]", "ini option robust_fail_under: *expects a string*"),
     ],
 )
 def test_wrong_ini_value_exits_4_before_anything_runs(run: Run, project, native, line, complaint):
@@ -190,11 +218,18 @@ def test_wrong_device_in_the_environment_exits_4(run: Run, monkeypatch):
     result.stderr.fnmatch_lines(["ERROR: environment variable PYTEST_ROBUST_DEVICE: 'gpu' is not one of *"])
 
 
-def test_device_is_no_ini_key(run: Run, project):
-    project.makepyprojecttoml("[tool.pytest.ini_options]\nrobust_device = 'cpu'")
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("robust_device", "*--robust-device, or the environment variable PYTEST_ROBUST_DEVICE"),
+        ("robust_min_accuracy", "did you mean robust_fail_under[?]"),
+    ],
+)
+def test_ini_key_that_one_may_expect(run: Run, project, key, hint):
+    project.makepyprojecttoml(f"[tool.pytest.ini_options]\n{key} = 'x'")
     result = run(SILENT, "--strict-config")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*no ini option robust_device*"])
+    result.stderr.fnmatch_lines([f"ERROR: pyproject.toml: there is no ini option {key}; {hint}"])
 
 
 def test_several_budgets_need_the_fixture_as_an_argument(run: Run):

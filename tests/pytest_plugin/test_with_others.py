@@ -38,6 +38,15 @@ def test_rerun_of_another_failure_still_passes(run: Run):
     result.stdout.fnmatch_lines(["robust gate: pass, 1 check", "*1 passed, 1 rerun*"])
 
 
+def test_rerun_takes_an_error_back(run: Run):
+    source = (
+        "fakes = iter([Fake(raises=OSError('network')), Fake(60)])\n"
+        "def test_flaky(robust): robust(next(fakes), 0, eps='8/255', min_accuracy=0.4)\n"
+    )
+    result = run(source, "-p", "pytest_rerunfailures", "--reruns=2")
+    result.stdout.fnmatch_lines(["robust gate: pass, 1 check", "*1 passed, 1 rerun*"])
+
+
 @pytest.mark.parametrize(
     "options",
     [("-p", "no:cacheprovider"), ("--strict-markers", "--strict-config"), ("-W", "error"), ("-p", "no:capture"), ("-s",)],

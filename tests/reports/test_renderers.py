@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sample_checks import UNSURE, check, health, item
 
+from pytest_robust.evaluation.result import Cost
 from pytest_robust.reports import files, json_report, markdown, terminal
 from pytest_robust.reports.run import Run, run
 from pytest_robust.threats.summary import ThreatSummary
@@ -133,6 +134,12 @@ def test_markdown_of_errors_and_missing():
     assert "| ERROR: no labels " in text
     assert "| MISSING: no result arrived " in text
     assert "**robust gate: FAIL, 1 error, 1 missing, incomplete**" in text
+
+
+def test_markdown_of_equal_runs_is_equal_whatever_the_time():
+    texts = {markdown.render(made(item("a", "failed", check("a", cost=Cost(5, 4, seconds))))) for seconds in (0.3, 7.0)}
+    assert len(texts) == 1
+    assert "cost         on cpu, 5 forward, 4 backward" in texts.pop()
 
 
 def test_markdown_folds_failures_only():

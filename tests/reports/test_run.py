@@ -29,7 +29,16 @@ def gate(*items, missing=(), complete=True):
         ([item("a", "failed", check("a", floor=HALF, health=health("invalid")))], "robust gate: FAIL, 1 not evidence"),
         ([item("a", "failed", check("a", floor=None, health=health("invalid")))], "robust gate: FAIL, 1 not evidence"),
         ([item("a", "passed", check("a", tier="advisory"))], "robust gate: pass, 1 check, 1 advisory"),
-        ([item("a", "xfailed", check("a"))], "robust gate: pass, 1 check"),
+        ([item("a", "xfailed", check("a"))], "robust gate: pass, 1 check, 1 missed floor expected (xfail)"),
+        ([item("a", "passed", check("a", floor=None))], "robust gate: no floor was set, 1 check reported only"),
+        (
+            [item("a", "passed", check("a", floor=None)), item("b", "passed", check("b", floor=HALF))],
+            "robust gate: pass, 2 checks, 1 without a floor",
+        ),
+        (
+            [item("a", "passed", check("a", floor=HALF, health=health("suspicious")))],
+            "robust gate: pass, 1 check, 1 suspicious",
+        ),
         ([item("a", "passed", check("a"))], "robust gate: pass, 1 check, 1 missed floor caught by its test"),
         ([item("a", "skipped")], "robust gate: no check was decided, 1 skipped"),
         ([], "robust gate: no check was decided"),
@@ -63,8 +72,11 @@ def test_a_session_cut_short_does_not_pass():
     made, line = gate(item("a", "passed", check("a", floor=HALF)), complete=False)
     assert made["gate"]["verdict"] == "incomplete"
     assert line == "robust gate: INCOMPLETE, 1 check"
+    assert gate(item("a", "passed", check("a", floor=None)), complete=False)[1] == (
+        "robust gate: no floor was set, 1 check reported only, incomplete"
+    )
 
 
 def test_errors_carry_their_message():
     made, _ = gate(item("a", "failed", message="no labels"))
-    assert made["errors"] == [{"id": "a", "message": "no labels"}]
+    assert made["errors"] == [{"id": "a", "message": "no labels", "outcome": "failed"}]

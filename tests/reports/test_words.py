@@ -36,6 +36,7 @@ def test_missed_floor_that_rounding_would_hide():
         ({"tier": "advisory", "outcome": "passed"}, "advisory: FAIL floor"),
         ({"outcome": "xfailed"}, "FAIL floor (xfail)"),
         ({"outcome": "passed"}, "FAIL floor (caught by the test)"),
+        ({"outcome": "skipped"}, "FAIL floor (skipped by the test)"),
         ({"floor": Fraction(1, 2), "profile": "smoke"}, "pass (smoke: no evidence)"),
         ({"profile": "smoke"}, "FAIL floor"),
     ],
