@@ -129,7 +129,7 @@ class Robust:
                 where = shared_device(settings.first("device", device) or "auto")
                 adapted, threat = self._threat(model, threat, own, where, normalize, classes)
                 self._compare_with_id(threat)
-                floor = floor_of(chosen.min_accuracy, threat.budget)
+                floors = [floor_of(said.min_accuracy, threat.budget) for said in (own, self._declared)]
                 named = settings.first("attacks", chosen.attacks)
                 watcher = progress.watch(self._item.config, self._item.name)
                 try:
@@ -140,7 +140,7 @@ class Robust:
                         objective=objective,
                         profile=settings.first("profile", chosen.profile) or DEFAULT_PROFILE,
                         attacks=None if named is None else [self._attack(attack) for attack in named],
-                        min_accuracy=settings.first("fail_under", floor),
+                        min_accuracy=settings.first("fail_under", *floors),
                         n=settings.first("n", chosen.n),
                         seed=settings.first("seed", seed) or 0,
                         batch_size=batch_size,
@@ -149,12 +149,12 @@ class Robust:
                         normalize=None if adapted is not model else normalize,
                         waive=waive,
                         name=name or self._item.name,
-                        stop_early=self._only_asserts_a_floor(named=floor is not None),
+                        stop_early=self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                         progress=watcher,
                     )
                 finally:
                     watcher.close()
-            self._remember(id, evaluation)
+            self._remember(id, evaluation, floors_elsewhere=isinstance(chosen.min_accuracy, dict))
         judge(self._checks.records[id])
         return self._checks.evaluations[id]
 
@@ -204,9 +204,11 @@ class Robust:
         except (TypeError, ValueError) as error:
             raise CallError(f"robust(...): {error}") from None
 
-    def _remember(self, id: str, evaluation: Evaluation) -> None:
+    def _remember(self, id: str, evaluation: Evaluation, *, floors_elsewhere: bool) -> None:
         check = record(evaluation, id) | {
             "tier": self._declared.tier or "critical",
+            # Others have one, so that this has none may be a slip.
+            "lacks_floor": evaluation.floor is None and floors_elsewhere,
             "reproduce": reproduce(self._item, self._settings, self._budget),
         }
         self._checks.evaluations[id], self._checks.records[id] = evaluation, check

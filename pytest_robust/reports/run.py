@@ -57,7 +57,8 @@ def run(items: Iterable[ItemResult], *, missing: Sequence[str], complete: bool, 
         "schema": SCHEMA,
         "tool": {"name": "pytest-robust", "version": version},
         "complete": complete and not missing,
-        "gate": _gate(counts, any(check["floor"] is not None for check in checks), complete),
+        "gate": _gate(counts, any(check["floor"] is not None for check in checks), complete)
+        | {"unfailed": _unfailed(checks, errors)},
         "checks": checks,
         "errors": errors,
         "missing": list(missing),
@@ -99,26 +100,28 @@ def gate_line(run: Run) -> str:
         floorless = sum(check["floor"] is None for check in checks)
         parts += [f"{floorless} without a floor"] if floorless and gate["verdict"] != "none" else []
         parts += ["smoke profile: no evidence"] if any(check["profile"] == "smoke" for check in checks) else []
-    parts += _unfailed(run)
+    for outcome, found in gate["unfailed"].items():
+        for noun, number in found.items():
+            tests = "its test" if number == 1 else "their tests"
+            fates = {"passed": f"caught by {tests}", "skipped": f"skipped by {tests}", "xfailed": "expected (xfail)"}
+            parts.append(f"{_counted(number, noun)} {fates[outcome]}")
     if not run["complete"] and gate["verdict"] != "incomplete":
         parts.append("incomplete")
     return f"robust gate: {', '.join(parts)}"
 
 
-def _unfailed(run: Run) -> list[str]:
-    """What went wrong and failed no test: a gate that passes says so."""
-    found = Counter(("error", error["outcome"]) for error in run["errors"])
-    for check in run["checks"]:
+def _unfailed(checks: list[Record], errors: list[Record]) -> dict[str, dict[str, int]]:
+    """What went wrong and failed no test, counted by the test's outcome: a gate that passes says so."""
+    found = {outcome: Counter[str]() for outcome in ("passed", "skipped", "xfailed")}
+    for error in errors:
+        if error["outcome"] in found:
+            found[error["outcome"]]["error"] += 1
+    for check in checks:
         missed = words.misses_floor(check)
-        if check["tier"] != "advisory" and (missed or check["health"]["level"] == "invalid"):
-            found["missed floor" if missed else "invalid check", check["outcome"]] += 1
-    parts = []
-    for (noun, outcome), number in found.items():
-        tests = "its test" if number == 1 else "their tests"
-        fates = {"passed": f"caught by {tests}", "skipped": f"skipped by {tests}", "xfailed": "expected (xfail)"}
-        if outcome in fates:
-            parts.append(f"{_counted(number, noun)} {fates[outcome]}")
-    return parts
+        wrong = check["tier"] != "advisory" and (missed or check["health"]["level"] == "invalid")
+        if wrong and check["outcome"] in found:
+            found[check["outcome"]]["missed floor" if missed else "invalid check"] += 1
+    return {outcome: dict(counts) for outcome, counts in found.items()}
 
 
 def _reasons(checks: list[Record]) -> list[str]:

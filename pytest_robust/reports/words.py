@@ -78,7 +78,7 @@ def verdict(check: Record) -> str:
     elif check["verdict"] == "fail":
         words = "FAIL assertion"
     elif check["verdict"] == "report":
-        words = "report only"
+        words = f"report only (no floor for {threat(check)})" if check["lacks_floor"] else "report only"
     if words.startswith("FAIL"):
         if check["tier"] == "advisory" and check["outcome"] != "failed":
             return f"advisory: {words}"

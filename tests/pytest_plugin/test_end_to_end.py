@@ -61,7 +61,7 @@ def test_one_session_shows_every_kind_of_verdict(real):
             "E *assert robust accuracy *% == 100.0% (linf 0.05, n=80, 95% CI *)",
             "*test_preflight*",
             "bounds: inputs range from *255*",
-            "test_floors?linf-0.01? *report only",
+            "test_floors?linf-0.01? *report only (no floor for linf 0.01)",
             "test_floors?linf-0.05? *FAIL floor",
             "test_native *FAIL assertion",
             "test_preflight *ERROR",

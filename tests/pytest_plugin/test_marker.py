@@ -114,9 +114,21 @@ def test_several_budgets_with_a_floor_each(run: Run):
     result.stdout.fnmatch_lines(
         [
             "test_a?linf-2/255? * 30.0%  trusted   pass",
-            "test_a?linf-4/255? * -  trusted   report only",
+            "test_a?linf-4/255? * -  trusted   report only (no floor for linf 4/255)",
             "test_a?linf-8/255? * 40.0%  trusted   FAIL floor",
         ]
+    )
+
+
+def test_a_mapping_of_the_call_leaves_other_budgets_the_floor_of_the_marker(run: Run):
+    source = "def test_a(robust): robust(Fake(), 0, eps='8/255', min_accuracy={'2/255': 0.3})\n"
+    result = run("@pytest.mark.robust(min_accuracy=0.4)\n" + source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *assert robust accuracy 31.0% >= 40.0% (linf 8/255,*"])
+    result = run(source)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["test_a *report only (no floor for linf 8/255)", "robust gate: no floor was set, 1 check reported only"]
     )
 
 

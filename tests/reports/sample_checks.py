@@ -42,10 +42,9 @@ def evaluation(**changes: Any) -> Evaluation:
 
 def check(id: str = "test_it.py::test_a", **changes: Any) -> Record:
     """A record as the plugin makes it of an evaluation."""
-    extras = {key: changes.pop(key) for key in ("tier", "outcome") if key in changes}
-    return (
-        record(evaluation(**changes), id) | {"tier": "critical", "reproduce": f'pytest "{id}"', "outcome": "failed"} | extras
-    )
+    extras = {"tier": "critical", "lacks_floor": False, "reproduce": f'pytest "{id}"', "outcome": "failed"}
+    extras |= {key: changes.pop(key) for key in extras.keys() & changes.keys()}
+    return record(evaluation(**changes), id) | extras
 
 
 def item(nodeid: str = "test_it.py::test_a", outcome: Any = "failed", *records: Record, message: str = "") -> ItemResult:

@@ -77,6 +77,27 @@ def test_a_session_cut_short_does_not_pass():
     )
 
 
+def test_the_gate_counts_what_failed_no_test_by_its_fate():
+    caught = item("c", "passed")
+    caught.errors["c"] = "no labels"
+    made, line = gate(
+        item("a", "xfailed", check("a#1"), check("a#2")),
+        item("b", "skipped", check("b#1"), check("b#2", floor=HALF, health=health("invalid"))),
+        caught,
+        item("d", "passed", check("d", tier="advisory")),
+        item("e", "failed", check("e")),
+    )
+    assert made["gate"]["unfailed"] == {
+        "passed": {"error": 1},
+        "skipped": {"missed floor": 1, "invalid check": 1},
+        "xfailed": {"missed floor": 2},
+    }
+    assert line == (
+        "robust gate: FAIL, 1 floor, 1 advisory, 1 error caught by its test, 1 missed floor skipped by its test, "
+        "1 invalid check skipped by its test, 2 missed floors expected (xfail)"
+    )
+
+
 def test_errors_carry_their_message():
     made, _ = gate(item("a", "failed", message="no labels"))
     assert made["errors"] == [{"id": "a", "message": "no labels", "outcome": "failed"}]

@@ -30,6 +30,7 @@ def test_missed_floor_that_rounding_would_hide():
         ({}, "FAIL floor"),
         ({"floor": Fraction(1, 2)}, "pass"),
         ({"floor": None}, "report only"),
+        ({"floor": None, "lacks_floor": True}, "report only (no floor for linf 8/255)"),
         ({"floor": Fraction(1, 2), "health": health("invalid")}, "FAIL not evidence"),
         ({"floor": None, "health": health("invalid")}, "FAIL not evidence"),
         ({"health": health("invalid")}, "FAIL floor"),
