@@ -21,8 +21,10 @@ from types import ModuleType
 import numpy as np
 import torch
 from common import show
+from tabulate import tabulate
 
 from pytest_robust import Linf, evaluate
+from pytest_robust.evaluation.result import Stage
 
 HEADERS = ["model", "n", "eps", "clean", "robust", "reference", "missed", "beyond", "passes/survivor", "of AutoAttack's",
            "passes/image", "health passes", "seconds", "health"]  # fmt: skip
@@ -40,18 +42,31 @@ def zoo_of(folder: Path) -> ModuleType:
     return module
 
 
+def gains(stages: dict[str, list[Stage]]) -> str:
+    """A table of what each attack broke for what it spent."""
+    rows = []
+    for name, parts in stages.items():
+        attacked, broken = sum(part.attacked for part in parts), sum(part.broken for part in parts)
+        spent = sum(part.cost.forward + part.cost.backward for part in parts)
+        rows.append([name, attacked, broken, spent, f"{spent / broken:.0f}" if broken else "-"])
+    return tabulate(rows, ["attack", "attacked", "broken", "passes", "passes/broken"], disable_numparse=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", type=Path, required=True, help="folder with zoo.py and the references")
     parser.add_argument("--profile", default="standard", help="of pytest-robust (default: standard)")
     parser.add_argument("--models", help="comma-separated names (default: all)")
     parser.add_argument("--n", type=int, help="only the first N images (default: all that the reference has)")
+    parser.add_argument(
+        "--stages", action="store_true", help="also what each attack broke for what it spent, all models together"
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
 
     zoo = zoo_of(args.zoo)
-    rows, weak = [], []
+    rows, weak, stages = [], [], {}
     for name in args.models.split(",") if args.models else zoo.names():
         entry = zoo.load(name)
         with np.load(args.zoo / f"{name}.reference.npz") as reference:
@@ -62,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
         slack = 0 if args.profile == "release" else len(y) // 100
         if result.accuracy.k > survived.sum() + slack:
             weak.append(name)
+        for stage in result.stages:
+            stages.setdefault(stage.attack, []).append(stage)
         attacks = sum(stage.cost.forward + stage.cost.backward for stage in result.stages)
         spent = float(result.passes[result.robust].mean()) if result.accuracy.k else math.nan
         checks = result.cost.forward + result.cost.backward - attacks - len(y)
@@ -69,6 +86,8 @@ def main(argv: list[str] | None = None) -> int:
                      int((result.robust & ~survived).sum()), int((survived & ~result.robust).sum()), f"{spent:.0f}",
                      f"1/{AUTOATTACK / spent:.0f}", f"{attacks / len(y):.0f}", f"{100 * checks / max(1, attacks):.0f}%",
                      f"{result.cost.seconds:.0f}", result.health.level])  # fmt: skip
+    if args.stages:
+        print(gains(stages), end="\n\n")
     show(rows, HEADERS, f"profile {args.profile}; above the reference: {', '.join(weak) or 'none'}")
     return int(bool(weak))
 
