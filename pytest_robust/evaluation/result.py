@@ -143,7 +143,12 @@ class Evaluation:
         """``fail`` under the floor, or over it with an evaluation that cannot be believed; ``report`` without a floor."""
         if self.floor is None:
             return "report"
-        return "pass" if self.meets_floor and self.health.level != "invalid" else "fail"
+        return "pass" if self.meets_floor and self.believable else "fail"
+
+    @property
+    def believable(self) -> bool:
+        """Whether a PASS may rest on it: health is not invalid, and in the profile ``release`` not suspicious either."""
+        return self.health.level in (("trusted",) if self.profile == "release" else ("trusted", "suspicious"))
 
     def accuracy_of(self, name: str | Integral | int) -> Rate:
         """Robust accuracy on the examples of one class, by name or label; where classes have no names, ``"8"`` is label 8.
@@ -185,7 +190,7 @@ class Evaluation:
     @property
     def _doubt(self) -> str | None:
         worst = self.health.worst
-        return f"{worst.name}: {worst.detail}" if worst is not None and worst.level == "invalid" else None
+        return f"{worst.name}: {worst.detail}" if worst is not None and not self.believable else None
 
     def _label(self, name: str) -> int:
         if self.classes is None and name.isdecimal():

@@ -36,7 +36,7 @@ def judge(check: Record) -> None:
     sentence = None
     if words.misses_floor(check):
         sentence = words.missed_floor(check)
-    elif check["floor"] is not None and check["health"]["level"] == "invalid":
+    elif check["floor"] is not None and not check["believable"]:
         sentence = words.not_evidence(check)
     if sentence is not None and check["tier"] == "critical":
         error = AssertionError(sentence)
@@ -61,6 +61,6 @@ def unbelievable(checks: list[Record]) -> str | None:
     A missed floor needs no trust: an attack that is broken itself can only find fewer adversarial examples.
     """
     for check in checks:
-        if check["health"]["level"] == "invalid" and check["tier"] == "critical" and not words.misses_floor(check):
+        if not check["believable"] and check["tier"] == "critical" and not words.misses_floor(check):
             return words.not_evidence(check)
     return None

@@ -44,6 +44,7 @@ def record(evaluation: Evaluation, id: str) -> Record:
         "floor": None if e.floor is None else float(e.floor),
         "needed": None if e.floor is None else math.ceil(e.floor * len(e)),
         "verdict": e.verdict,
+        "believable": e.believable,
         "health": {
             "level": e.health.level,
             "checks": [

@@ -71,14 +71,12 @@ def judged(item: ItemResult) -> list[Record]:
     What a test asserts itself is unknown here: when an assertion fails and no check explains it, all that it only reported
     count as failed.
     """
-    explained = item.raised or any(
-        check["verdict"] == "fail" or check["health"]["level"] == "invalid" for check in item.records
-    )
+    explained = item.raised or any(check["verdict"] == "fail" or not check["believable"] for check in item.records)
     checks = []
     for check in item.records:
         verdict = check["verdict"]
         if verdict == "report" and item.outcome == "failed":
-            verdict = "fail" if not explained or check["health"]["level"] == "invalid" else "report"
+            verdict = "fail" if not explained or not check["believable"] else "report"
         checks.append(check | {"nodeid": item.nodeid, "outcome": item.outcome, "verdict": verdict})
     return checks
 
@@ -118,7 +116,7 @@ def _unfailed(checks: list[Record], errors: list[Record]) -> dict[str, dict[str,
             found[error["outcome"]]["error"] += 1
     for check in checks:
         missed = words.misses_floor(check)
-        wrong = check["tier"] != "advisory" and (missed or check["health"]["level"] == "invalid")
+        wrong = check["tier"] != "advisory" and (missed or not check["believable"])
         if wrong and check["outcome"] in found:
             found[check["outcome"]]["missed floor" if missed else "invalid check"] += 1
     return {outcome: dict(counts) for outcome, counts in found.items()}
@@ -129,7 +127,7 @@ def _reasons(checks: list[Record]) -> list[str]:
     reasons = []
     for check in checks:
         if check["verdict"] == "fail" and check["tier"] != "advisory":
-            invalid = check["health"]["level"] == "invalid"
+            invalid = not check["believable"]
             reasons.append("floor" if words.misses_floor(check) else "not_evidence" if invalid else "assertion")
     return reasons
 

@@ -59,7 +59,8 @@ def missed_floor(check: Record) -> str:
 
 def not_evidence(check: Record) -> str:
     """The sentence of an evaluation that cannot be believed."""
-    worst = next(c for c in check["health"]["checks"] if c["level"] == "invalid" and not c["waived"])
+    level = check["health"]["level"]
+    worst = next(c for c in check["health"]["checks"] if c["level"] == level and not c["waived"])
     return f"not evidence: {worst['name']}: {worst['detail']} (robust accuracy {bounded(check)}, {threat(check)})"
 
 
@@ -73,7 +74,7 @@ def verdict(check: Record) -> str:
     words = "pass"
     if misses_floor(check):
         words = "FAIL floor"
-    elif check["health"]["level"] == "invalid":
+    elif not check["believable"]:
         words = "FAIL not evidence"
     elif check["verdict"] == "fail":
         words = "FAIL assertion"

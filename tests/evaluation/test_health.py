@@ -157,10 +157,11 @@ def test_examples_that_cannot_move_earn_no_pass(trained, data, threat, shift):
     assert "room" in {c.name for c in result.health.checks if c.level == "invalid"}
 
 
-def test_no_budget_is_no_reason_for_doubt(trained, data):
-    result = evaluate(trained, data, Linf(0), min_accuracy=0.3, profile="release")
+def test_no_budget_is_questioned_once_and_by_name(trained, data):
+    result = evaluate(trained, data, Linf(0), min_accuracy=0.3)
     assert result.verdict == "pass"
-    assert result.health.level == "trusted"
+    assert [check.name for check in result.health.checks if check.level != "trusted"] == ["unit"]
+    assert evaluate(trained, data, Linf(0), min_accuracy=0.3, profile="release").verdict == "fail"
 
 
 def test_a_pass_cannot_rest_on_examples_that_were_not_attacked():
@@ -177,8 +178,9 @@ def test_a_pass_cannot_rest_on_examples_that_were_not_attacked():
     resting = evaluate(model, data, Linf("0.1"), min_accuracy="41%")
     assert (resting.accuracy.k, resting.verdict) == (42, "fail")
     assert "without them the floor is missed" in str(resting.health.worst)
-    free = evaluate(model, data, Linf("0.1"), min_accuracy="40%", profile="release")
+    free = evaluate(model, data, Linf("0.1"), min_accuracy="40%", stop_early=False)
     assert (free.verdict, free.health.level) == ("pass", "suspicious")
+    assert evaluate(model, data, Linf("0.1"), min_accuracy="40%", profile="release").verdict == "fail"
 
 
 def test_an_infinite_gradient_still_points_somewhere():

@@ -38,7 +38,7 @@ def test_early_decision_shows_its_bound(run: Run):
     result.stdout.fnmatch_lines(
         [
             "*assert robust accuracy 39.0% >= 40.0% (linf 8/255, n=100, at most: decided on 80 of 100)",
-            "*at least 1 more example must*",
+            "verdict * FAIL floor 40.0% (certain after 80 of 100; *release says how far below)",
         ]
     )
 

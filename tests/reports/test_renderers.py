@@ -42,7 +42,7 @@ def test_section_in_full():
 
 def test_section_of_an_early_decision_claims_no_more_than_it_knows():
     text = terminal.section(check(**UNSURE))
-    assert "(at least 1 more example must survive)" in text
+    assert "FAIL floor 70.0% (certain after 8 of 10; --robust-profile release says how far below)" in text
     assert "  robust      <= 60.0%  decided on 8 of 10" in text
     assert "broken by    pgd 3; wrong without attack 1; survivors 4; undecided 2" in text
     assert "worst class" not in text
