@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 from pytest_robust.attacks import Attack
 from pytest_robust.budget import Number, parse_floor
@@ -73,8 +74,8 @@ def evaluate(
     steps = schedule(chosen, attacks)
     floor = None if min_accuracy is None else parse_floor(min_accuracy)
     for what, value in (("n", n), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{what} must be at least 1, got {value}")
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
     objective = objective or Untargeted()
 
     adapted = adapt(model, device=device, normalize=normalize, classes=classes)

@@ -55,6 +55,12 @@ class Rate(float):
     def __ge__(self, other: Any) -> bool:
         return self._answer(operator.ge, other)
 
+    def __sub__(self, other: float) -> float:
+        return self._known() - (other._known() if isinstance(other, Rate) else other)
+
+    def __rsub__(self, other: float) -> float:
+        return other - self._known()
+
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Two-sided Clopper-Pearson interval (Biometrika 26, 1934): exact, never too narrow.
 
@@ -79,6 +85,17 @@ class Rate(float):
             return f"({about}n={self.n}, {side}: decided on {self.n - (most - least)} of {self.n})"
         low, high = self.interval()
         return f"({about}n={self.n}, 95% CI {100 * low:.1f}-{100 * high:.1f})"
+
+    def _known(self) -> float:
+        """The figure, to be the minuend or subtrahend of a drop, which will be compared without its counts.
+
+        Raises:
+            EvidenceError: it is a bound, or not to be believed.
+        """
+        if len(self._ends) > 1 or self.doubt is not None:
+            why = f"not evidence: {self.doubt}" if self.doubt else "not decided"
+            raise EvidenceError(f"{why}: a difference with {self!r} says nothing; float(...) gives the bare figure")
+        return float(self)
 
     def _answer(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         """The answer for every count that is still possible.

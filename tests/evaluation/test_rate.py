@@ -86,3 +86,14 @@ def test_what_is_no_evidence_is_never_found_to_be_high_enough() -> None:
     assert DOUBTED < 0.7
     assert Rate(6, 10) >= DOUBTED
     assert (DOUBTED == 0.6, float(DOUBTED)) == (True, 0.6)
+
+
+def test_a_drop_is_not_taken_from_a_bound_or_from_what_is_no_evidence():
+    clean, robust = Rate(95, 100), Rate(60, 100)
+    assert clean - robust == pytest.approx(0.35)
+    assert 1 - robust == pytest.approx(0.4)
+    for rate, word in ((Rate(60, 100, span=(20, 60)), "not decided"), (Rate(60, 100, doubt="slope: flat"), "slope: flat")):
+        for drop in (lambda rate=rate: clean - rate, lambda rate=rate: 1 - rate, lambda rate=rate: rate - 0.1):
+            with pytest.raises(EvidenceError, match=word):
+                drop()
+        assert float(rate) == 0.6
