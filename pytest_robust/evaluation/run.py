@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from pytest_robust import keyed
@@ -54,7 +53,7 @@ class Run:
         for step in self.steps:
             if self.tally.certain:
                 break
-            self._stage(step, last=step is self.steps[-1])
+            self._stage(step, self.tally.undecided, last=step is self.steps[-1])
         # A FAIL is a proof: only a PASS, or a figure without a floor, can owe something to attacks that could not work.
         if self.tally.bound != "upper" and self.tally.survived and self.subjects.threat.budget.value > 0:
             self._probe()
@@ -79,14 +78,15 @@ class Run:
         ids = self.subjects.examples.ids
         rows = sorted(self.tally.survived)
         rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
-        self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
+        if any(step.attack.uses_gradients for step in self.steps):
+            self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
         spent = sum(stage.cost.forward + stage.cost.backward for stage in self.stages)
         rows = rows[: black_box_sample(spent)]
         before = {row: self.subjects.trail.worn(row) for row in rows}
         broken: set[int] = set()
 
         def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
-            verified = [self._verified(BLACK_BOX, live, i) for i in range(len(claimed))]
+            verified = self._verified(BLACK_BOX, live)
             for row, found in zip(claimed, verified, strict=True):
                 if found is not None:
                     self.tally.revoke(row, found)
@@ -104,8 +104,12 @@ class Run:
 
     def _remedy(self) -> None:
         """The gradients missed what a search without them finds: it is let loose on all who stand."""
+        unfinished = self.tally.undecided
         self.tally.reopen()
-        self._stage(Step(REMEDY), last=True)
+        if unfinished:
+            # A PASS was certain before their turn. Now it may need them, and then it needs the whole schedule on them.
+            self._stage(self.steps[-1], unfinished, last=False)
+        self._stage(Step(REMEDY), self.tally.undecided, last=True)
 
     def _doubts(self, survivors: Sequence[int]) -> Doubts:
         seen = self._observed
@@ -123,10 +127,9 @@ class Run:
         self.tally.doubtful |= self._doubts([row]).doubtful
         self.tally.settle(row, None)
 
-    def _stage(self, step: Step, *, last: bool) -> None:
+    def _stage(self, step: Step, rows: Sequence[int], *, last: bool) -> None:
         attack, ids = step.attack, self.subjects.examples.ids
         self.subjects.rank()
-        rows = self.tally.undecided
         rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
         worth = self._worth(step, rows)
         groups = self.subjects.examples.groups([row for row in rows if row in worth])
@@ -142,7 +145,7 @@ class Run:
             return self.tally.certain
 
         def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
-            verified = [self._verified(attack, live, i) for i in range(len(claimed))]
+            verified = self._verified(attack, live)
             for row, found in zip(claimed, verified, strict=True):
                 if found is None:
                     self._rejected.add(row)
@@ -183,17 +186,17 @@ class Run:
             spent=spent,
         )
 
-    def _verified(self, attack: Attack, live: Live, slot: int) -> Break | None:
-        """A claim by itself: strictly inside the threat, and misclassified by a fresh forward pass of its own."""
+    def _verified(self, attack: Attack, live: Live) -> list[Break | None]:
+        """Each claim by itself: strictly inside the threat, and misclassified by a fresh forward pass of its own."""
         threat, objective = self.subjects.threat, self.subjects.objective
-        one = live.select(torch.tensor([slot], device=live.x.device))
-        sealed = threat.seal(one.x, one.region)
-        if not bool(threat.contains(sealed, one.region).item()):
-            return None
-        logits = self.passes.logits(sealed, one.context)
-        if not bool((objective.broken(logits, one.goal) & logits.isfinite().all(1)).item()):
-            return None
-        return Break(attack.name, sealed[0].cpu(), int(logits.argmax(1).item()))
+        sealed = threat.seal(live.x, live.region)
+        found: list[Break | None] = []
+        for slot, inside in enumerate(threat.contains(sealed, live.region).tolist()):
+            one = slice(slot, slot + 1)
+            logits = self.passes.logits(sealed[one], {name: tensor[one] for name, tensor in live.context.items()})
+            broken = inside and bool((objective.broken(logits, live.goal[one]) & logits.isfinite().all(1)).item())
+            found.append(Break(attack.name, sealed[slot].cpu(), int(logits.argmax(1).item())) if broken else None)
+        return found
 
     def _tell(self, attack: Attack) -> None:
         if self.report is not None:

@@ -32,6 +32,13 @@ class Detached(Wrapped):
         return self.inner(torch.where(cut, x.detach(), x))
 
 
+class PartlyRounded(Wrapped):
+    """Gradients reach two features of twelve; the others are quantised."""
+
+    def forward(self, x):
+        return self.inner(torch.cat([(x[:, :10] * 16).round() / 16, x[:, 10:]], 1))
+
+
 class Noisy(Wrapped):
     def forward(self, x):
         return self.inner(x + 0.05 * torch.randn_like(x))
@@ -76,6 +83,28 @@ def test_gradients_masked_on_some_inputs_take_the_pass_away(trained, data):
     assert result.verdict == "fail"
     assert result.health.worst is not None
     assert result.health.worst.name == "gradients"
+
+
+@pytest.mark.parametrize(("floor", "stop_early"), [("60%", True), ("60%", False), (None, True)])
+def test_what_a_search_without_gradients_finds_takes_the_pass_away_and_counts(trained, data, floor, stop_early):
+    truth = evaluate(trained, data, EPS)
+    masked = PartlyRounded(trained).eval()
+    result = evaluate(masked, data, EPS, min_accuracy=floor, stop_early=stop_early)
+    assert not result.believable
+    assert "black-box" in {c.name for c in result.health.checks if c.level == "invalid"}
+    assert result.verdict == ("fail" if floor else "report")
+    assert result.stages[-1].attack == "square"
+    assert result.broken_counts()["square"] > 10
+    found_by_gradients = 1 - sum(stage.broken for stage in result.stages[:-1]) / len(result)
+    assert float(result.accuracy) < found_by_gradients
+    x, y = data
+    for i in result.witnesses:
+        assert masked(result.adversarial(i)[None]).argmax().item() != y[i]
+        assert (result.adversarial(i).double() - x[i].double()).abs().max() <= 0.08
+    # Every example that counts as a survivor has been through the last attack as well.
+    if result.bound == "exact":
+        assert set(result.passes[result.robust].tolist()) == {result.passes[result.robust].max()}
+    assert truth.health.level == "trusted"
 
 
 @pytest.mark.parametrize(("wrap", "check"), [(Noisy, {"determinism"}), (BatchCentred, {"batch-independence", "verified"})])
