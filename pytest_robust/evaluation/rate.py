@@ -26,6 +26,9 @@ class Rate(float):
     about: str
     span: tuple[int, int]
     doubt: str | None
+    __array_priority__ = -1.0
+    """Above NumPy's scalars, which would compare the bare figure in ``numpy.float64(0.6) <= rate``; below its arrays, whose
+    arithmetic with a rate stays theirs."""
 
     def __new__(
         cls,

@@ -232,7 +232,9 @@ def test_progress_counts_up(trained, data):
         ({"attacks": [PGD(), PGD(n_steps=3)]}, "same name"),
         ({"min_accuracy": 40}, "did you mean"),
         ({"n": 0}, "at least 1"),
+        ({"n": 0.5}, r"n must be a whole number, at least 1, got 0\.5"),
         ({"batch_size": 0}, "at least 1"),
+        ({"batch_size": 2.5}, r"batch_size must be a whole number, at least 1, got 2\.5"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(trained, data, options, needle):

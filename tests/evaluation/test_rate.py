@@ -56,8 +56,9 @@ def test_the_interval_reaches_from_the_lowest_to_the_highest_count(
 def test_a_bound_does_not_answer_what_is_open(compare: Callable[[object, object], bool], other: object) -> None:
     with pytest.raises(EvidenceError, match=r"79\.5% \(linf 0\.1, n=200, at most.*min_accuracy.*profile='release'"):
         compare(UPPER, other)
-    with pytest.raises(EvidenceError, match="not decided"):
-        compare(0.6, UPPER)
+    for figure in (0.6, np.float64(0.6), np.float32(0.6)):
+        with pytest.raises(EvidenceError, match="not decided"):
+            compare(figure, UPPER)
 
 
 def test_a_bound_answers_what_is_certain() -> None:
@@ -75,8 +76,8 @@ def test_what_is_no_evidence_is_never_found_to_be_high_enough() -> None:
     for claim in (
         lambda: DOUBTED >= 0.5,
         lambda: DOUBTED > 0.5,
-        lambda: DOUBTED >= 0.5,
         lambda: Rate(5, 10) <= DOUBTED,
+        lambda: np.float64(0.5) <= DOUBTED,
     ):
         with pytest.raises(EvidenceError) as caught:
             claim()
@@ -93,7 +94,13 @@ def test_a_drop_is_not_taken_from_a_bound_or_from_what_is_no_evidence():
     assert clean - robust == pytest.approx(0.35)
     assert 1 - robust == pytest.approx(0.4)
     for rate, word in ((Rate(60, 100, span=(20, 60)), "not decided"), (Rate(60, 100, doubt="slope: flat"), "slope: flat")):
-        for drop in (lambda rate=rate: clean - rate, lambda rate=rate: 1 - rate, lambda rate=rate: rate - 0.1):
+        for drop in (lambda rate=rate: clean - rate, lambda rate=rate: np.float64(1) - rate, lambda rate=rate: rate - 0.1):
             with pytest.raises(EvidenceError, match=word):
                 drop()
         assert float(rate) == 0.6
+
+
+def test_arrays_compute_with_a_rate_as_with_a_float() -> None:
+    values = np.array([0.6, 1.2])
+    assert (values == Rate(3, 5)).tolist() == [True, False]
+    assert (values / Rate(3, 5)).tolist() == [1, 2]
