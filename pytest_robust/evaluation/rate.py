@@ -11,6 +11,18 @@ from scipy.stats import beta
 from pytest_robust.errors import EvidenceError
 
 
+def _guarded(operation: Callable[[Any, Any], float]) -> tuple[Callable[[Any, Any], float], Callable[[Any, Any], float]]:
+    """The methods for a rate on the left and on the right of an operation."""
+
+    def on_the_left(rate: Rate, other: Any) -> float:
+        return operation(rate._known(), other._known() if isinstance(other, Rate) else other)
+
+    def on_the_right(rate: Rate, other: Any) -> float:
+        return operation(other, rate._known())
+
+    return on_the_left, on_the_right
+
+
 class Rate(float):
     """``k`` of ``n``: a float that carries its counts, and refuses a comparison that they cannot answer.
 
@@ -58,11 +70,10 @@ class Rate(float):
     def __ge__(self, other: Any) -> bool:
         return self._answer(operator.ge, other)
 
-    def __sub__(self, other: float) -> float:
-        return self._known() - (other._known() if isinstance(other, Rate) else other)
-
-    def __rsub__(self, other: float) -> float:
-        return other - self._known()
+    __add__, __radd__ = _guarded(operator.add)
+    __sub__, __rsub__ = _guarded(operator.sub)
+    __mul__, __rmul__ = _guarded(operator.mul)
+    __truediv__, __rtruediv__ = _guarded(operator.truediv)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Two-sided Clopper-Pearson interval (Biometrika 26, 1934): exact, never too narrow.
@@ -90,14 +101,14 @@ class Rate(float):
         return f"({about}n={self.n}, 95% CI {100 * low:.1f}-{100 * high:.1f})"
 
     def _known(self) -> float:
-        """The figure, to be the minuend or subtrahend of a drop, which will be compared without its counts.
+        """The figure, to be reckoned with: a drop or a ratio will be compared without its counts.
 
         Raises:
             EvidenceError: it is a bound, or not to be believed.
         """
         if len(self._ends) > 1 or self.doubt is not None:
             why = f"not evidence: {self.doubt}" if self.doubt else "not decided"
-            raise EvidenceError(f"{why}: a difference with {self!r} says nothing; float(...) gives the bare figure")
+            raise EvidenceError(f"{why}: no figure follows from {self!r}; float(...) gives the bare one")
         return float(self)
 
     def _answer(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:

@@ -35,7 +35,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _percent(value: float, digits: int) -> str:
-    return f"{100 * value:.{digits}f}%"
+    return f"{100 * float(value):.{digits}f}%"
 
 
 def _labelled(value: float, text: str) -> str:

@@ -94,7 +94,15 @@ def test_a_drop_is_not_taken_from_a_bound_or_from_what_is_no_evidence():
     assert clean - robust == pytest.approx(0.35)
     assert 1 - robust == pytest.approx(0.4)
     for rate, word in ((Rate(60, 100, span=(20, 60)), "not decided"), (Rate(60, 100, doubt="slope: flat"), "slope: flat")):
-        for drop in (lambda rate=rate: clean - rate, lambda rate=rate: np.float64(1) - rate, lambda rate=rate: rate - 0.1):
+        for drop in (
+            lambda rate=rate: clean - rate,
+            lambda rate=rate: np.float64(1) - rate,
+            lambda rate=rate: rate - 0.1,
+            lambda rate=rate: 100 * rate,
+            lambda rate=rate: rate * 100,
+            lambda rate=rate: rate / clean,
+            lambda rate=rate: 0.1 + rate,
+        ):
             with pytest.raises(EvidenceError, match=word):
                 drop()
         assert float(rate) == 0.6
