@@ -63,6 +63,11 @@ def _partly(model: nn.Module, x: Tensor) -> Tensor:
     return model(torch.cat([(x[:, :, :7] * 16).round() / 16, x[:, :, 7:]], 2))
 
 
+def _detached(model: nn.Module, x: Tensor) -> Tensor:
+    """Two of eight rows of the image are cut off."""
+    return model(torch.cat([x[:, :, :2].detach(), x[:, :, 2:]], 2))
+
+
 def _one_hot(model: nn.Module, x: Tensor) -> Tensor:
     return nn.functional.one_hot(model(x).argmax(1), 10).float()
 
@@ -80,7 +85,8 @@ WRAPPERS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str]] = {
     "finely shattered": (lambda model, x: model(x + 0.01 * torch.sin(5000 * x)), "slope"),
     "linear side branch": (_side_branch, "black-box"),
     "quantised input": (lambda model, x: model((x * 16).round() / 16), "gradient"),
-    "partly quantised": (_partly, "black-box"),
+    "partly quantised": (_partly, "cut-off"),
+    "partly detached": (_detached, "cut-off"),
     "rounded logits": (lambda model, x: model(x).round(), "gradient"),
     "one-hot output": (_one_hot, "probabilities"),
     "softmax output": (lambda model, x: model(x).softmax(1), "probabilities"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,13 +32,14 @@ class Square:
 
     Attributes:
         loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: queries of the model per run. n_restarts: runs.
+        label: the name in reports; another name has other random numbers.
     """
 
     loss: str = "margin"
     n_steps: int = 1000
     n_restarts: int = 1
+    label: str = "square"
 
-    name = "square"
     n_targets = 0
     first_target = 0
     uses_gradients = False
@@ -45,6 +47,10 @@ class Square:
     def __post_init__(self) -> None:
         checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)
         checked_loss(self.loss, targeted=False)
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def begin(self, threat: Threat, live: Live) -> None:
         live.x = threat.step(live.region.origin, _stripes(live), _full(live), live.region)
@@ -59,37 +65,42 @@ class Square:
         live.x = threat.step(state["best"], self._proposal(live), _ACROSS * _full(live), live.region)
 
     def _proposal(self, live: Live) -> Tensor:
-        """A random direction: -1 or 1 inside a square, the same within a channel; 0 outside."""
+        """A random direction: up or down inside a square, the same within a channel; 0 outside."""
         key = keyed.child(live.key, live.step)
         shape = tuple(live.x.shape[1:])
-        done = live.step / self.n_steps
-        share = _FIRST_SHARE * 0.5 ** (done.unsqueeze(1) >= _halvings(done.device)).sum(1)
+        share = _FIRST_SHARE * 0.5 ** (live.step.unsqueeze(1) >= _halvings(self.n_steps, key.device)).sum(1)
         if len(shape) != 3:
             chosen = keyed.uniform(key, shape) < live.rows(share)
-            return torch.where(chosen, _signs(key, shape), 0.0).to(live.x.dtype)
+            return torch.where(chosen, _signs(key, shape) * _weights(key, shape), 0.0).to(live.x.dtype)
         channels, height, width = shape
         side = (share * height * width).sqrt().round().clamp(1, min(height, width))
         place = keyed.uniform(key, (2,))
         top, left = ((place[:, i] * (size - side + 1)).floor() for i, size in enumerate((height, width)))
         rows, columns = (torch.arange(size, device=key.device) for size in (height, width))
         inside = _between(rows, top, side).unsqueeze(2) & _between(columns, left, side).unsqueeze(1)
-        return (inside.unsqueeze(1) * _signs(key, (channels, 1, 1))).to(live.x.dtype)
+        return (inside.unsqueeze(1) * _signs(key, (channels, 1, 1)) * _weights(key, shape)).to(live.x.dtype)
 
 
 @lru_cache(maxsize=8)
-def _halvings(device: torch.device) -> Tensor:
-    return torch.tensor(_HALVINGS, device=device)
+def _halvings(n_steps: int, device: torch.device) -> Tensor:
+    """The steps at which the share is halved: whole numbers, so that no device rounds them otherwise."""
+    return torch.tensor([math.ceil(share * n_steps) for share in _HALVINGS], device=device)
 
 
 def _stripes(live: Live) -> Tensor:
     """The first proposal: every column of an image, or every feature, up or down."""
     shape = tuple(live.x.shape[1:])
     stripes = _signs(live.key, (shape[0], 1, shape[2]) if len(shape) == 3 else shape)
-    return stripes.to(live.x.dtype).expand_as(live.x)
+    return (stripes * _weights(live.key, shape)).to(live.x.dtype)
 
 
 def _signs(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.where(keyed.uniform(key, shape, stream=1) < 0.5, -1.0, 1.0)
+
+
+def _weights(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """In [0.5, 1.5): without them the steps of L0 and L1, which go to the largest features, would go to the first ones."""
+    return 0.5 + keyed.uniform(key, shape, stream=2)
 
 
 def _between(places: Tensor, first: Tensor, count: Tensor) -> Tensor:

@@ -128,16 +128,23 @@ def _alone(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> torch.Ten
     return torch.cat(results)
 
 
-def strength(attacks: Sequence[Attack], *, proof: bool) -> HealthCheck:
-    """A few gradient steps are no attack to pass a model on.
+def strength(attacks: Sequence[Attack], *, proof: bool, survivors: bool) -> HealthCheck:
+    """A few gradient steps, or a few random queries, are no attack to pass a model on.
 
     Args:
-        attacks: those that ran. proof: enough was broken to miss the floor, by whatever it was.
+        attacks: those that ran on anything. proof: enough was broken to miss the floor, by whatever it was.
+        survivors: some examples count as having survived.
     """
+    if not attacks and survivors:
+        detail = "none of the attacks could be run on this model: with two classes there is no second target"
+        return HealthCheck("strength", "invalid", detail)
     if not attacks:
         return HealthCheck("strength", "trusted", "no attack was run: the verdict was certain without")
     names = ", ".join(attack.name for attack in attacks)
-    if max(attack.n_steps for attack in attacks) < 10 and not proof:
-        detail = f"only {names} was run, of fewer than 10 steps: that is no evidence; add an iterative attack"
+    if survivors and not proof and all(attack.n_steps < (10 if attack.uses_gradients else 100) for attack in attacks):
+        detail = (
+            f"only {names} was run, of fewer than 10 steps, or 100 without gradients: that is no evidence; add an iterative "
+            "attack"
+        )
         return HealthCheck("strength", "suspicious", detail)
     return HealthCheck("strength", "trusted", f"attacked with {names}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from pytest_robust import keyed
 from pytest_robust.attacks import Square
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import HealthCheck, Level
+from pytest_robust.evaluation.result import HealthCheck, Level, Stage
 from pytest_robust.evaluation.subjects import Subjects
 
 SLOPES = 32
@@ -18,12 +19,14 @@ _STRIDE = 0.1
 """Length of the step on which they are compared, as a share of the radius: that of an attack's finer steps."""
 
 _QUERIES = 100
-BLACK_BOX = Square(n_steps=_QUERIES)
-REMEDY = Square(n_steps=5 * _QUERIES)
+BLACK_BOX = Square(n_steps=_QUERIES, label="square-probe")
+REMEDY = Square(n_steps=5 * _QUERIES, label="square-all")
 AHEAD = 0.01
 """A search got farther than another when it wore down so much more of the clean margin: less is rounding."""
-_SHARE = 0.08
-"""Share of the attacks' passes that the search without gradients may take."""
+_SHARE, _LEAST = 0.08, 16
+"""Share of the attacks' passes that the search without gradients may take, and the survivors it sees at least."""
+_NOTICEABLE, _MUCH = 1e-3, 1e-2
+"""Changes of logits, as shares of their spread: more than rounding makes, and enough to matter."""
 
 
 def slope(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthCheck:
@@ -59,27 +62,64 @@ def slope(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthChec
 def _ratios(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> list[float]:
     """Rise of the loss over the rise foretold, for those that have a gradient where they may move."""
     x, context, region = subjects.place(rows)
-    goal, scale = (subjects.put(tensor[list(rows)]) for tensor in (subjects.goal, subjects.scale))
-
-    def loss(logits: Tensor, part: slice) -> Tensor:
-        return subjects.objective.loss("margin", logits / scale[part].unsqueeze(1), goal[part], goal[part])
-
-    _, here, grad = passes.gradient(loss, x, context)
+    scale, loss = _margin_loss(subjects, rows)
+    logits, here, grad = passes.gradient(loss, x, context)
     grad = grad.nan_to_num(0.0, 0.0, 0.0)
     stride = torch.full((len(rows),), _STRIDE, device=x.device, dtype=x.dtype)
     moved = subjects.threat.step(x, grad, stride, region)
     there = loss(passes.logits(moved, context), slice(None))
     foretold = (grad * (moved - x)).flatten(1).sum(1)
-    usable = foretold > 0
+    # Below that the rise of the loss is rounding.
+    size = (logits / scale.unsqueeze(1)).abs().amax(1)
+    usable = foretold > 64 * torch.finfo(logits.dtype).eps * (1 + size)
     return [float(r) for r in ((there - here) / torch.where(usable, foretold, 1.0))[usable].nan_to_num(0.0).tolist()]
+
+
+def _margin_loss(subjects: Subjects, rows: Sequence[int]) -> tuple[Tensor, Callable[[Tensor, slice], Tensor]]:
+    """The spread of the clean logits of these rows, and the margin loss of their logits."""
+    goal, scale = (subjects.put(tensor[list(rows)]) for tensor in (subjects.goal, subjects.scale))
+
+    def loss(logits: Tensor, part: slice) -> Tensor:
+        return subjects.objective.loss("margin", logits / scale[part].unsqueeze(1), goal[part], goal[part])
+
+    return scale, loss
+
+
+def cut_off(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthCheck:
+    """Do features matter that no gradient reaches?
+
+    Of those whose gradient is zero on all these examples, at the clean points and at random ones, each is moved to a random
+    value. Where nothing depends on them (a dead border of an image), the logits stay.
+    """
+    fine = "the outputs depend on no feature that gradients do not reach"
+    group = max(subjects.examples.groups(rows), key=len)
+    x, context, region = subjects.place(group)
+    scale, loss = _margin_loss(subjects, group)
+    keys = [keyed.key(subjects.seed, subjects.examples.ids[row], "cut-off") for row in group]
+    elsewhere = subjects.threat.start(region, subjects.put(torch.tensor(keys)))
+    clean, _, grad = passes.gradient(loss, x, context)
+    _, _, other = passes.gradient(loss, elsewhere, context)
+    unseen = ((grad == 0) & (other == 0)).all(0) & (region.upper > region.lower).any(0)
+    if not bool(unseen.any()):
+        return HealthCheck("cut-off", "trusted", fine)
+    moved = passes.logits(torch.where(unseen, elsewhere, x), context)
+    change = float(((moved - clean).abs().amax(1) / scale).nan_to_num(torch.inf).max())
+    if change <= _NOTICEABLE:
+        return HealthCheck("cut-off", "trusted", fine)
+    detail = (
+        f"moving the {int(unseen.sum())} of {unseen.numel()} features that no gradient reaches changes the logits by "
+        f"{100 * change:.2g}% of their spread: attacks cannot see them; look for rounding, .detach() or no_grad() on part "
+        "of the input"
+    )
+    return HealthCheck("cut-off", "invalid" if change > _MUCH else "suspicious", detail)
 
 
 def black_box_sample(spent: int) -> int:
     """How many survivors the search without gradients sees, after attacks that took so many passes."""
-    return max(4, min(64, int(_SHARE * spent) // (_QUERIES + 1)))
+    return max(_LEAST, min(64, int(_SHARE * spent) // (_QUERIES + 1)))
 
 
-def black_box(sample: int, broken: int, ahead: int) -> HealthCheck:
+def black_box(sample: int, broken: int, ahead: int, missed: Stage | None) -> HealthCheck:
     """Did a short search without gradients get farther than all attacks that had them?
 
     It finds adversarial examples that gradients hide. Breaking is not needed for an answer: with the threshold of the model
@@ -88,21 +128,24 @@ def black_box(sample: int, broken: int, ahead: int) -> HealthCheck:
 
     Args:
         sample: survivors searched. broken: of these, broken. ahead: those where it came closer than the attacks.
+        missed: what a longer search on all other survivors found, where one was made.
     """
     if not sample:
         return HealthCheck("black-box", "trusted", "no survivor was left to search")
     level: Level = "trusted"
-    if (broken >= 3 and broken > 0.05 * sample) or (ahead >= 3 and ahead > 0.5 * sample):
+    counts = [(broken, sample), *([(missed.broken, missed.attacked)] if missed is not None else [])]
+    if any(found >= 3 and found > 0.05 * of for found, of in counts) or (ahead >= 3 and ahead > 0.5 * sample):
         level = "invalid"
     elif broken or ahead > max(1, 0.25 * sample):
         level = "suspicious"
     if level == "trusted":
-        return HealthCheck(
-            "black-box", level, f"random queries came no farther than gradients on {sample - ahead} of {sample}"
-        )
+        fine = f"random queries came no farther than gradients on {sample - ahead} of {sample}"
+        return HealthCheck("black-box", level, fine)
+    more = f"; a longer search broke {missed.broken} of the {missed.attacked} others" if missed is not None else ""
+    masked = "gradients are masked" if level == "invalid" else "gradients may be masked"
     detail = (
         f"{_QUERIES} random queries without gradients broke {broken} of {sample} survivors and came farther than every "
-        f"attack on {ahead}: gradients are masked; look for rounding, quantisation, .detach() or no_grad() on part of the "
-        "forward pass"
+        f"attack on {ahead}{more}: {masked}; look for rounding, quantisation, .detach() or no_grad() on part of the forward "
+        "pass"
     )
     return HealthCheck("black-box", level, detail)

@@ -13,11 +13,20 @@ from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live
 from pytest_robust.evaluation.health import Doubts, repeatable, strength
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.probes import AHEAD, BLACK_BOX, REMEDY, SLOPES, black_box, black_box_sample, slope
+from pytest_robust.evaluation.probes import (
+    AHEAD,
+    BLACK_BOX,
+    REMEDY,
+    SLOPES,
+    black_box,
+    black_box_sample,
+    cut_off,
+    slope,
+)
 from pytest_robust.evaluation.progress import Progress, Report
 from pytest_robust.evaluation.result import Cost, HealthCheck, Stage
 from pytest_robust.evaluation.schedule import Step
-from pytest_robust.evaluation.search import Confirm, Observed, Search
+from pytest_robust.evaluation.search import Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break, Tally
 
@@ -57,6 +66,10 @@ class Run:
         # A FAIL is a proof: only a PASS, or a figure without a floor, can owe something to attacks that could not work.
         if self.tally.bound != "upper" and self.tally.survived and self.subjects.threat.budget.value > 0:
             self._probe()
+            self.tally.doubtful |= self._doubts(sorted(self.tally.survived)).doubtful
+            if self.tally.undecided and not self.tally.certain:
+                # The PASS that was certain is so no more.
+                self._stage(self.steps[-1], self.tally.undecided, last=True)
 
     def health(self, logits: Tensor) -> list[HealthCheck]:
         """What the run says about itself.
@@ -64,10 +77,14 @@ class Run:
         Args:
             logits: (n, C) clean logits, as they came in batches.
         """
-        ran = {stage.attack for stage in self.stages}
+        ran = {stage.attack for stage in self.stages if stage.attacked}
         doubts = self._doubts(self.tally.outlived)
         return [
-            strength([step.attack for step in self.steps if step.attack.name in ran], proof=self.tally.bound == "upper"),
+            strength(
+                [step.attack for step in self.steps if step.attack.name in ran],
+                proof=self.tally.bound == "upper",
+                survivors=bool(self.tally.survived),
+            ),
             *doubts.checks(),
             *self._probes,
             *repeatable(self.subjects, self.passes, logits),
@@ -80,36 +97,52 @@ class Run:
         rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
         if any(step.attack.uses_gradients for step in self.steps):
             self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
-        spent = sum(stage.cost.forward + stage.cost.backward for stage in self.stages)
-        rows = rows[: black_box_sample(spent)]
+            self._probes.append(cut_off(self.subjects, self.passes, rows[:SLOPES]))
+        rows = rows[: black_box_sample(self._decided_passes())]
         before = {row: self.subjects.trail.worn(row) for row in rows}
         broken: set[int] = set()
 
-        def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
-            verified = self._verified(BLACK_BOX, live)
-            for row, found in zip(claimed, verified, strict=True):
-                if found is not None:
-                    self.tally.revoke(row, found)
-                    broken.add(row)
-            return [found is not None for found in verified]
+        def accept(row: int, found: Break) -> None:
+            self.tally.revoke(row, found)
+            broken.add(row)
 
-        uncounted = np.zeros_like(self.spent)
-        search = self._search(BLACK_BOX, confirm, survived=lambda row: None, stop=lambda: False, spent=uncounted)
+        cost = self._meter()
+        search = self._search(
+            BLACK_BOX, accept, survived=lambda row: None, stop=lambda: False, spent=np.zeros_like(self.spent)
+        )
         for group in self.subjects.examples.groups(rows):
             search.over(group)
         ahead = [row for row in rows if row in broken or self.subjects.trail.worn(row) > before[row] + AHEAD]
-        self._probes.append(black_box(len(rows), len(broken), len(ahead)))
+        missed = None
         if broken:
-            self._remedy()
+            self.stages.append(Stage(BLACK_BOX.name, len(rows), len(broken), cost()))
+            missed = self._remedy()
+        self._probes.append(black_box(len(rows), len(broken), len(ahead), missed))
 
-    def _remedy(self) -> None:
-        """The gradients missed what a search without them finds: it is let loose on all who stand."""
+    def _remedy(self) -> Stage | None:
+        """The gradients missed what a search without them finds: it is let loose on all who stand.
+
+        Nothing is left to do where the floor is missed by now.
+        """
         unfinished = self.tally.undecided
         self.tally.reopen()
+        if self.tally.certain:
+            return None
         if unfinished:
             # A PASS was certain before their turn. Now it may need them, and then it needs the whole schedule on them.
             self._stage(self.steps[-1], unfinished, last=False)
         self._stage(Step(REMEDY), self.tally.undecided, last=True)
+        return self.stages[-1]
+
+    def _decided_passes(self) -> int:
+        """Passes of the attacks on examples with an outcome: what others in the batch had begun depends on its size."""
+        rows = [row for row, by in enumerate(self.tally.broken_by) if by is not None or row in self.tally.survived]
+        return int(self.spent[rows].sum())
+
+    def _meter(self) -> Callable[[], Cost]:
+        """What is spent from now on, when asked."""
+        forward, backward, began = self.passes.forward, self.passes.backward, time.perf_counter()
+        return lambda: Cost(self.passes.forward - forward, self.passes.backward - backward, time.perf_counter() - began)
 
     def _doubts(self, survivors: Sequence[int]) -> Doubts:
         seen = self._observed
@@ -124,6 +157,7 @@ class Run:
         )
 
     def _outlived(self, row: int) -> None:
+        self.tally.doubtful.discard(row)
         self.tally.doubtful |= self._doubts([row]).doubtful
         self.tally.settle(row, None)
 
@@ -135,8 +169,7 @@ class Run:
         groups = self.subjects.examples.groups([row for row in rows if row in worth])
         spared = [row for row in rows if row not in worth]
         self.tally.begin([*spared, *(row for group in groups for row in group)], last=last)
-        standing, forward, backward = self.tally.standing, self.passes.forward, self.passes.backward
-        began = time.perf_counter()
+        standing, cost = self.tally.standing, self._meter()
         for row in spared:
             self._outlived(row)
 
@@ -144,21 +177,11 @@ class Run:
             self._tell(attack)
             return self.tally.certain
 
-        def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
-            verified = self._verified(attack, live)
-            for row, found in zip(claimed, verified, strict=True):
-                if found is None:
-                    self._rejected.add(row)
-                else:
-                    self.tally.settle(row, found)
-            return [found is not None for found in verified]
-
-        search = self._search(attack, confirm, survived=self._outlived, stop=stop, spent=self.spent)
+        search = self._search(attack, self.tally.settle, survived=self._outlived, stop=stop, spent=self.spent)
         for group in groups:
             search.over(group)
         self._tell(attack)
-        cost = Cost(self.passes.forward - forward, self.passes.backward - backward, time.perf_counter() - began)
-        self.stages.append(Stage(attack.name, len(worth), standing - self.tally.standing, cost))
+        self.stages.append(Stage(attack.name, len(worth), standing - self.tally.standing, cost()))
 
     def _worth(self, step: Step, rows: Sequence[int]) -> set[int]:
         """Rows on which the attack is worth its passes."""
@@ -169,12 +192,23 @@ class Run:
     def _search(
         self,
         attack: Attack,
-        confirm: Confirm,
+        accept: Callable[[int, Break], None],
         *,
         survived: Callable[[int], None],
         stop: Callable[[], bool],
         spent: npt.NDArray[np.int64],
     ) -> Search:
+        """A search whose claims are verified one by one; ``accept`` gets those that hold."""
+
+        def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
+            verified = self._verified(attack, live)
+            for row, found in zip(claimed, verified, strict=True):
+                if found is None:
+                    self._rejected.add(row)
+                else:
+                    accept(row, found)
+            return [found is not None for found in verified]
+
         return Search(
             self.subjects,
             self.passes,

@@ -127,9 +127,9 @@ class Search:
         return self.subjects.objective.loss(self.attack.loss, scaled, live.goal[rows], live.rival[rows])
 
     def _follow(self, live: Live, logits: Tensor, losses: Tensor) -> None:
-        """Keep in mind how far each run has come. NaN counts for nothing."""
-        margin = self.subjects.objective.margin(logits / live.scale.unsqueeze(1), live.goal)
-        live.closest = torch.fmax(live.closest, margin.to(live.closest.dtype))
+        """Keep in mind how far each run has come. What is not finite counts for nothing."""
+        margin = self.subjects.objective.margin(logits / live.scale.unsqueeze(1), live.goal).to(live.closest.dtype)
+        live.closest = torch.fmax(live.closest, torch.where(margin.isfinite(), margin, -torch.inf))
         live.peak = torch.fmax(live.peak, losses.detach().to(live.peak.dtype))
 
     def _remember(self, ended: _Slots, passes: int) -> None:

@@ -41,4 +41,4 @@ class Trail:
     def worn(self, row: int) -> float:
         """Which share of its clean margin the example has lost, in [0, 1]."""
         clean = self._clean[row]
-        return float(1 - self._closest[row] / clean) if clean < 0 else 1.0
+        return min(1.0, float(1 - self._closest[row] / clean)) if clean < 0 else 1.0

@@ -16,7 +16,7 @@ def test_the_worn_share_is_that_of_the_clean_margin():
     trail = Trail(torch.tensor([-0.5, -0.2, 0.1]), torch.zeros(3, 1, dtype=torch.int64))
     trail.came([0, 0, 1], [-0.2, -0.4, 0.05])
     assert trail.worn(0) == pytest.approx(0.6)
-    assert trail.worn(1) == pytest.approx(1.25)
+    assert trail.worn(1) == 1.0
     assert trail.worn(2) == 1.0
 
 
