@@ -60,7 +60,8 @@ class Ball(ABC):
         mask: bool, broadcastable to one input; False where nothing may move. None: everything may.
 
     Raises:
-        ThreatError: eps is no number or negative, or the bounds are no pair with low < high.
+        ThreatError: eps is no number or negative, the bounds are no pair with low < high, or the mask is not one of yes and
+            no.
     """
 
     space: ClassVar[str] = "input"
@@ -76,6 +77,8 @@ class Ball(ABC):
         except ValueError as error:
             raise ThreatError(str(error)) from None
         object.__setattr__(self, "bounds", _checked(self.bounds))
+        if self.mask is not None and not bool(((mask := torch.as_tensor(self.mask)) == mask.bool()).all()):
+            raise ThreatError("a mask holds True and False, or 1 and 0: what may move and what may not; weights are no mask")
 
     @property
     @abstractmethod
