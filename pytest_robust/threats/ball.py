@@ -60,8 +60,7 @@ class Ball(ABC):
         mask: bool, broadcastable to one input; False where nothing may move. None: everything may.
 
     Raises:
-        ThreatError: eps is no number or negative, the bounds are no pair with low < high, or the mask is not one of yes and
-            no.
+        ThreatError: eps is no number or negative, or the bounds are no pair with low < high.
     """
 
     space: ClassVar[str] = "input"
@@ -77,8 +76,6 @@ class Ball(ABC):
         except ValueError as error:
             raise ThreatError(str(error)) from None
         object.__setattr__(self, "bounds", _checked(self.bounds))
-        if self.mask is not None and not bool(((mask := torch.as_tensor(self.mask)) == mask.bool()).all()):
-            raise ThreatError("a mask holds True and False, or 1 and 0: what may move and what may not; weights are no mask")
 
     @property
     @abstractmethod
@@ -100,7 +97,7 @@ class Ball(ABC):
             free: bool, broadcastable to ``origin``: False where nothing may move, in addition to the mask.
 
         Raises:
-            ThreatError: bounds or mask do not fit the shape of one input.
+            ThreatError: bounds or mask do not fit the shape of one input, or the mask holds other than yes and no.
         """
         low, high = (-math.inf, math.inf) if self.bounds is None else self.bounds
         exact = precise(origin)
@@ -180,8 +177,11 @@ class Ball(ABC):
     def _fitted_mask(self, origin: Tensor) -> Tensor | None:
         if self.mask is None:
             return None
+        mask = torch.as_tensor(self.mask)
+        if not bool((mask == mask.bool()).all()):
+            raise ThreatError("a mask holds True and False, or 1 and 0: what may move and what may not; weights are no mask")
         try:
-            return torch.as_tensor(self.mask).bool().to(origin.device).expand(origin.shape[1:])
+            return mask.bool().to(origin.device).expand(origin.shape[1:])
         except RuntimeError:
             raise ThreatError(
                 f"the mask has shape {tuple(self.mask.shape)}, one input has {tuple(origin.shape[1:])}: "

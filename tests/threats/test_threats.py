@@ -65,7 +65,7 @@ def test_unbounded_threats_leave_the_unit_box():
         (lambda: Linf(0.1, bounds=1), "pair"),
         (lambda: L0(1.5), "whole number"),
         (lambda: L0(3, bounds=None), "finite bounds"),
-        (lambda: Linf(0.1, mask=torch.full((3,), 0.5)), "weights are no mask"),
+        (lambda: Linf(0.1, mask=torch.full((3,), 0.5)).region(torch.zeros(1, 3)), "weights are no mask"),
         (lambda: EmbeddingBall(0.1, norm="l7"), "'l2' or 'linf'"),
         (lambda: EmbeddingBall(0.1, per="word"), "per 'token'"),
         (lambda: make("l3", 1), "known: linf, l2, l1, l0"),
