@@ -38,8 +38,7 @@ def slope(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthChec
     """
     ratios: list[float] = []
     for group in subjects.examples.groups(rows):
-        for start in range(0, len(group), passes.most):
-            ratios += _ratios(subjects, passes, group[start : start + passes.most])
+        ratios += _ratios(subjects, passes, group)
     if not ratios:
         return HealthCheck("slope", "trusted", "no gradient to compare the loss with")
     median = float(torch.tensor(ratios).median())

@@ -92,9 +92,7 @@ class Run:
 
     def _probe(self) -> None:
         """A few survivors once more: does the loss follow the gradient, and does a search without gradients get farther?"""
-        ids = self.subjects.examples.ids
-        rows = sorted(self.tally.survived)
-        rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
+        rows = self._ordered(sorted(self.tally.survived))
         if any(step.attack.uses_gradients for step in self.steps):
             self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
             self._probes.append(cut_off(self.subjects, self.passes, rows[:SLOPES]))
@@ -145,14 +143,15 @@ class Run:
         return lambda: Cost(self.passes.forward - forward, self.passes.backward - backward, time.perf_counter() - began)
 
     def _doubts(self, survivors: Sequence[int]) -> Doubts:
-        seen = self._observed
+        # Of the survivors only, from the start: asked of each as it outlives a stage, all rows each time would be too slow.
+        seen, rows = self._observed, set(survivors)
         return Doubts(
             survivors=survivors,
-            masked=(seen.tried - seen.usable - seen.immovable) | seen.not_a_number,
-            unstable=seen.unstable,
-            rejected=self._rejected,
+            masked=((rows & seen.tried) - seen.usable - seen.immovable) | (rows & seen.not_a_number),
+            unstable=rows & seen.unstable,
+            rejected=rows & self._rejected,
             # Without a budget nothing is meant to move.
-            immovable=seen.immovable if self.subjects.threat.budget.value > 0 else set(),
+            immovable=rows & seen.immovable if self.subjects.threat.budget.value > 0 else set(),
             needed=self.tally.needed,
         )
 
@@ -162,9 +161,9 @@ class Run:
         self.tally.settle(row, None)
 
     def _stage(self, step: Step, rows: Sequence[int], *, last: bool) -> None:
-        attack, ids = step.attack, self.subjects.examples.ids
+        attack = step.attack
         self.subjects.rank()
-        rows = [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
+        rows = self._ordered(rows)
         worth = self._worth(step, rows)
         groups = self.subjects.examples.groups([row for row in rows if row in worth])
         spared = [row for row in rows if row not in worth]
@@ -182,6 +181,11 @@ class Run:
             search.over(group)
         self._tell(attack)
         self.stages.append(Stage(attack.name, len(worth), standing - self.tally.standing, cost()))
+
+    def _ordered(self, rows: Sequence[int]) -> list[int]:
+        """In the order that is the same however the data come."""
+        ids = self.subjects.examples.ids
+        return [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
 
     def _worth(self, step: Step, rows: Sequence[int]) -> set[int]:
         """Rows on which the attack is worth its passes."""

@@ -130,7 +130,7 @@ class Search:
         """Keep in mind how far each run has come. What is not finite counts for nothing."""
         margin = self.subjects.objective.margin(logits / live.scale.unsqueeze(1), live.goal).to(live.closest.dtype)
         live.closest = torch.fmax(live.closest, torch.where(margin.isfinite(), margin, -torch.inf))
-        live.peak = torch.fmax(live.peak, losses.detach().to(live.peak.dtype))
+        live.peak = torch.fmax(live.peak, losses.to(live.peak.dtype))
 
     def _remember(self, ended: _Slots, passes: int) -> None:
         """Write down what runs that end here have come to.

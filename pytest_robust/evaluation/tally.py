@@ -94,7 +94,7 @@ class Tally:
             return "exact"
         if self.standing < self.needed:
             return "upper"
-        return "lower" if len(self.survived - self.doubtful) >= self.needed else "exact"
+        return "lower" if len(self.survived) - len(self.survived & self.doubtful) >= self.needed else "exact"
 
     @property
     def certain(self) -> bool:
