@@ -73,6 +73,20 @@ class Budget:
         return self.text
 
 
+def parse_confidence(value: Number) -> float:
+    """Read a confidence such as ``0.99`` or ``"99%"``.
+
+    Raises:
+        ValueError: not a number above one half and below 1; 0.01 is answered with "did you mean 0.99".
+    """
+    confidence = exact(value)
+    if not Fraction(1, 2) < confidence < 1:
+        meant = {0 < confidence <= Fraction(1, 2): 1 - confidence, 1 < confidence < 100: confidence / 100}.get(True)
+        hint = f"; did you mean {float(meant):g}?" if meant else ""
+        raise ValueError(f"a confidence lies between 0.5 and 1, got {value!r}{hint}")
+    return float(confidence)
+
+
 def parse_floor(value: Number) -> Fraction:
     """Read an accuracy floor in [0, 1]: ``0.4``, ``"40%"``, ``"2/5"``.
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("common", "linear", "logit_scale", "masked", "overhead", "peers", "startup", "zoo")
+NAMES = ("common", "linear", "logit_scale", "masked", "overhead", "peers", "sampling", "startup", "zoo")
 
 
 @pytest.fixture
@@ -182,3 +182,11 @@ def test_peers_that_are_not_installed_are_named(load, monkeypatch):
 def test_every_peer_is_compared_in_the_norms_that_all_have(load):
     for peer in load("peers").PEERS:
         assert {"linf", "l2"} <= set(peer.norms) <= {"linf", "l2", "l1"}, peer.name
+
+
+def test_sampling_measures_what_the_evaluation_does(load, capsys):
+    sampling, run = load("sampling"), importlib.import_module("pytest_robust.evaluation.run")
+    assert sampling.LOOKS == run._LOOKS
+    assert sampling.main(["--repeats", "5"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "%" in line]
+    assert len(rows) == 16

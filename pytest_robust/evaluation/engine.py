@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 
 from pytest_robust.attacks import Attack
-from pytest_robust.budget import Number, parse_floor
+from pytest_robust.budget import Number, parse_confidence, parse_floor
 from pytest_robust.data import load, stratified
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import PreflightError, ThreatError
@@ -35,6 +35,7 @@ def evaluate(
     profile: str = "standard",
     attacks: Sequence[str | Attack] | str | Attack | None = None,
     min_accuracy: Number | None = None,
+    confidence: Number | None = None,
     n: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -57,6 +58,8 @@ def evaluate(
         profile: ``"smoke"``, ``"standard"`` or ``"release"``: how much attack, how much data.
         attacks: names or attack objects, instead of the profile's.
         min_accuracy: the floor. stop_early: with a floor, ``standard`` and ``smoke`` stop as soon as the verdict is certain.
+        confidence: with it, ``standard`` and ``smoke`` attack a growing random sample, and stop when it says with this
+            confidence on which side of the floor all examples lie together. Left out: every verdict is an exact count.
         n: a stratified subset of so many examples, chosen by content. seed: of the subset and of every attack.
         batch_size: examples per pass; found by itself when left out, and halved when memory runs out. No result depends
             on it.
@@ -73,6 +76,9 @@ def evaluate(
     chosen = profile_named(profile)
     steps = schedule(chosen, attacks)
     floor = None if min_accuracy is None else parse_floor(min_accuracy)
+    if confidence is not None and floor is None:
+        raise ValueError("confidence is that of a verdict, so it needs a floor; give min_accuracy as well")
+    sure = None if confidence is None else parse_confidence(confidence)
     for what, value in (("n", n), ("batch_size", batch_size)):
         if value is not None and not (isinstance(value, Integral) and value >= 1):
             raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
@@ -81,6 +87,8 @@ def evaluate(
     adapted = adapt(model, device=device, normalize=normalize, classes=classes)
     check_space(adapted, threat)
     examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
+    if sure is not None and not chosen.early:
+        notes.append(f"the confidence is not used: the {profile} profile decides every example")
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
         encoded = adapted.encode(examples)
@@ -88,7 +96,8 @@ def evaluate(
         found = preflight(adapted, encoded, threat, batch_size=passes.most, waive=waive)
         passes.forward, passes.backward = found.forward, found.backward
         subjects = Subjects(adapted, encoded, threat, objective, found.logits, seed)
-        tally = Tally(found.correct, found.logits.argmax(1), floor, early=chosen.early and stop_early)
+        early = chosen.early and stop_early
+        tally = Tally(found.correct, found.logits.argmax(1), floor, early=early, confidence=sure)
         run = Run(name, subjects, passes, steps, tally, progress)
         run.attack()
         checks = run.health(found.logits)
@@ -116,6 +125,7 @@ def evaluate(
         cost=Cost(passes.forward, passes.backward, time.perf_counter() - began),
         notes=(*notes, *adapted.notes),
         witnesses=tally.witnesses,
+        sample=tally.sample if tally.bound == "sampled" else None,
         passes=run.spent,
     )
 

@@ -9,6 +9,7 @@ from typing import Any, SupportsIndex
 from scipy.stats import beta
 
 from pytest_robust.errors import EvidenceError
+from pytest_robust.evaluation.sequential import Sample
 
 
 def _guarded(operation: Callable[[Any, Any], float]) -> tuple[Callable[[Any, Any], float], Callable[[Any, Any], float]]:
@@ -29,6 +30,7 @@ class Rate(float):
     Attributes:
         k: successes. n: trials. label: what is counted ("robust accuracy"). about: the conditions ("linf 8/255").
         span: lowest and highest count still possible, where not every example was decided; (k, k) where all were.
+        sample: where it is an estimate, what it rests on; the span then holds with the confidence of the sample.
         doubt: why the count is no evidence, where the evaluation is invalid; attacks that could not work leave it too high.
     """
 
@@ -38,6 +40,7 @@ class Rate(float):
     about: str
     span: tuple[int, int]
     doubt: str | None
+    sample: Sample | None
     __array_priority__ = -1.0
     """Above NumPy's scalars, which would compare the bare figure in ``numpy.float64(0.6) <= rate``; below its arrays, whose
     arithmetic with a rate stays theirs."""
@@ -50,12 +53,14 @@ class Rate(float):
         about: str = "",
         span: tuple[int, int] | None = None,
         doubt: str | None = None,
+        sample: Sample | None = None,
     ) -> Rate:
         """Raises ValueError unless 0 <= k <= n and n > 0."""
         if not 0 <= k <= n or n == 0:
             raise ValueError(f"a rate needs 0 <= k <= n and n > 0, got k={k}, n={n}")
         self = super().__new__(cls, k / n)
-        self.k, self.n, self.label, self.about, self.span, self.doubt = k, n, label, about, span or (k, k), doubt
+        self.k, self.n, self.label, self.about, self.doubt, self.sample = k, n, label, about, doubt, sample
+        self.span = (sample.least, sample.most) if sample is not None else span or (k, k)
         return self
 
     def __lt__(self, other: Any) -> bool:
@@ -94,6 +99,9 @@ class Rate(float):
         """In brackets the conditions, n, and the 95 % interval or that it is a bound: ``(linf 8/255, n=1000, ...)``."""
         about = f"{self.about}, " if self.about else ""
         least, most = self.span
+        if self.sample is not None:
+            sure = f"{100 * self.sample.confidence:g}% sure of {100 * least / self.n:.1f}-{100 * most / self.n:.1f}"
+            return f"({about}n={self.n}, {sure} from {self.sample.drawn} drawn)"
         if least < most:
             side = "at most" if self.k == most else "at least"
             return f"({about}n={self.n}, {side}: decided on {self.n - (most - least)} of {self.n})"
@@ -142,4 +150,4 @@ class Rate(float):
         return f"{self.label} {self} {self.describe()}"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[type[Rate], tuple[Any, ...]]:
-        return type(self), (self.k, self.n, self.label, self.about, self.span, self.doubt)
+        return type(self), (self.k, self.n, self.label, self.about, self.span, self.doubt, self.sample)

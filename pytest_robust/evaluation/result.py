@@ -14,10 +14,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pytest_robust.evaluation.rate import Rate
+from pytest_robust.evaluation.sequential import Sample
 from pytest_robust.threats.summary import ThreatSummary
 
 Level = Literal["trusted", "suspicious", "invalid"]
 Verdict = Literal["pass", "fail", "report"]
+Bound = Literal["exact", "upper", "lower", "sampled"]
 LEVELS: tuple[Level, ...] = ("trusted", "suspicious", "invalid")
 CLEAN, UNDECIDED = "clean", "undecided"
 """Values of ``broken_by`` that name no attack: wrong without attack; not decided when the verdict was certain."""
@@ -69,6 +71,12 @@ class Stage:
     broken: int
     cost: Cost
 
+    def and_more(self, other: Stage) -> Stage:
+        """The same attack on these and on other examples."""
+        a, b = self.cost, other.cost
+        cost = Cost(a.forward + b.forward, a.backward + b.backward, a.seconds + b.seconds)
+        return Stage(self.attack, self.attacked + other.attacked, self.broken + other.broken, cost)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -83,7 +91,8 @@ class Evaluation:
         predicted: (n,) int64, the class predicted at the adversarial example; the clean prediction where there is none.
         floor: the accuracy asked for, exact, or None.
         bound: ``"exact"``; ``"upper"`` when stopped because the floor could no longer be met (``robust`` then counts the
-            undecided as robust); ``"lower"`` when stopped because it was met for certain (they count as broken).
+            undecided as robust); ``"lower"`` when stopped because it was met for certain (they count as broken);
+            ``"sampled"`` when a sample was enough. sample: what it says about all examples, else None.
         passes: (n,) int64, forward and backward passes of the attacks on each example; health is not in it.
         stages: one per attack run. health, cost: see there. notes: what the user should know, in sentences.
     """
@@ -104,11 +113,12 @@ class Evaluation:
     broken_by: tuple[str | None, ...]
     predicted: npt.NDArray[np.int64]
     floor: Fraction | None
-    bound: Literal["exact", "upper", "lower"]
+    bound: Bound
     stages: tuple[Stage, ...]
     health: Health
     cost: Cost
     notes: tuple[str, ...] = ()
+    sample: Sample | None = None
     passes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
 
@@ -117,7 +127,13 @@ class Evaluation:
 
     @property
     def accuracy(self) -> Rate:
-        """Robust accuracy: right without attack and under every attack that was run. An upper bound of the truth."""
+        """Robust accuracy: right without attack and under every attack that was run. An upper bound of the truth.
+
+        After a sample was enough, the estimate from it.
+        """
+        if self.sample is not None:
+            k, about = self.sample.estimate, str(self.threat)
+            return Rate(k, len(self), "robust accuracy", about, doubt=self._doubt, sample=self.sample)
         least = sum(by is None for by in self.broken_by)
         undecided = len(self) - self.decided
         span = (least, least + undecided)

@@ -30,6 +30,9 @@ from pytest_robust.evaluation.search import Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break, Tally
 
+_PORTION, _LOOKS = 16, 128
+"""Where a sample may decide: examples drawn at a time, at least, and into how many portions all of them fall, at most."""
+
 
 class Run:
     """Runs attacks one after the other, each on what the ones before could not break.
@@ -51,25 +54,51 @@ class Run:
     ) -> None:
         self.name, self.subjects, self.passes, self.steps = name, subjects, passes, steps
         self.tally, self.report = tally, report
-        self.stages: list[Stage] = []
+        self._stages: dict[str, Stage] = {}
         self.spent = np.zeros(len(subjects.examples), dtype=np.int64)
         self._observed = Observed()
         self._rejected: set[int] = set()
         self._probes: list[HealthCheck] = []
 
+    @property
+    def stages(self) -> list[Stage]:
+        return list(self._stages.values())
+
     def attack(self) -> None:
         """The whole schedule, or as much of it as makes the verdict certain; then a look at whether it could work."""
-        for step in self.steps:
-            if self.tally.certain:
-                break
-            self._stage(step, self.tally.undecided, last=step is self.steps[-1])
-        # A FAIL is a proof: only a PASS, or a figure without a floor, can owe something to attacks that could not work.
-        if self.tally.bound != "upper" and self.tally.survived and self.subjects.threat.budget.value > 0:
+        for rows in self._portions():
+            self.tally.draw(rows)
+            for step in self.steps:
+                if self.tally.certain:
+                    break
+                self._stage(step, self.tally.undecided, last=step is self.steps[-1])
+            self.tally.look()
+            if self.tally.certain and self._stays_certain():
+                return
+        self._stays_certain()
+
+    def _portions(self) -> list[list[int]]:
+        """The examples in the order of their turns: all at once, or where a sample may decide, some at a time.
+
+        Order and sizes are fixed beforehand: neither outcomes nor batches may have a say in who is drawn.
+        """
+        rows = self._ordered(self.tally.rows_standing)
+        size = max(_PORTION, len(rows) // _LOOKS) if self.tally.sequence is not None else max(1, len(rows))
+        return [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
+
+    def _stays_certain(self) -> bool:
+        """Whether the verdict is certain, also after a look at whether the attacks could work.
+
+        A FAIL is a proof: only a PASS, or a figure without a floor, can owe something to attacks that could not.
+        """
+        if not self._probes and not self.tally.fails and self.tally.survived and self.subjects.threat.budget.value > 0:
             self._probe()
             self.tally.doubtful |= self._doubts(sorted(self.tally.survived)).doubtful
             if self.tally.undecided and not self.tally.certain:
                 # The PASS that was certain is so no more.
                 self._stage(self.steps[-1], self.tally.undecided, last=True)
+            self.tally.look()
+        return self.tally.certain
 
     def health(self, logits: Tensor) -> list[HealthCheck]:
         """What the run says about itself.
@@ -82,7 +111,7 @@ class Run:
         return [
             strength(
                 [step.attack for step in self.steps if step.attack.name in ran],
-                proof=self.tally.bound == "upper",
+                proof=self.tally.fails,
                 survivors=bool(self.tally.survived),
             ),
             *doubts.checks(),
@@ -113,7 +142,7 @@ class Run:
         ahead = [row for row in rows if row in broken or self.subjects.trail.worn(row) > before[row] + AHEAD]
         missed = None
         if broken:
-            self.stages.append(Stage(BLACK_BOX.name, len(rows), len(broken), cost()))
+            self._add(Stage(BLACK_BOX.name, len(rows), len(broken), cost()))
             missed = self._remedy()
         self._probes.append(black_box(len(rows), len(broken), len(ahead), missed))
 
@@ -129,8 +158,8 @@ class Run:
         if unfinished:
             # A PASS was certain before their turn. Now it may need them, and then it needs the whole schedule on them.
             self._stage(self.steps[-1], unfinished, last=False)
-        self._stage(Step(REMEDY), self.tally.undecided, last=True)
-        return self.stages[-1]
+        self.steps = (*self.steps, Step(REMEDY))
+        return self._stage(self.steps[-1], self.tally.undecided, last=True)
 
     def _decided_passes(self) -> int:
         """Passes of the attacks on examples with an outcome: what others in the batch had begun depends on its size."""
@@ -160,7 +189,7 @@ class Run:
         self.tally.doubtful |= self._doubts([row]).doubtful
         self.tally.settle(row, None)
 
-    def _stage(self, step: Step, rows: Sequence[int], *, last: bool) -> None:
+    def _stage(self, step: Step, rows: Sequence[int], *, last: bool) -> Stage:
         attack = step.attack
         self.subjects.rank()
         rows = self._ordered(rows)
@@ -180,7 +209,14 @@ class Run:
         for group in groups:
             search.over(group)
         self._tell(attack)
-        self.stages.append(Stage(attack.name, len(worth), standing - self.tally.standing, cost()))
+        stage = Stage(attack.name, len(worth), standing - self.tally.standing, cost())
+        self._add(stage)
+        return stage
+
+    def _add(self, stage: Stage) -> None:
+        """To what the same attack did for other examples."""
+        before = self._stages.get(stage.attack)
+        self._stages[stage.attack] = stage if before is None else before.and_more(stage)
 
     def _ordered(self, rows: Sequence[int]) -> list[int]:
         """In the order that is the same however the data come."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from pytest_robust.evaluation.result import CLEAN, UNDECIDED
+from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Bound
+from pytest_robust.evaluation.sequential import ConfidenceSequence, Sample
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,18 @@ class Tally:
         witnesses: per broken example the verified adversarial point. predicted: the class predicted there.
         survived: rows that outlived the last stage. needed: how many must, None without a floor.
         doubtful: rows at which the attacks may not have worked: surviving makes no verdict certain there.
+        sequence: where a sample may decide, what it says about all examples that are right without attack.
+        sample: the last look at it.
     """
 
-    def __init__(self, correct: Tensor, predicted: Tensor, floor: Fraction | None, *, early: bool) -> None:
+    def __init__(
+        self, correct: Tensor, predicted: Tensor, floor: Fraction | None, *, early: bool, confidence: float | None = None
+    ) -> None:
+        """
+        Args:
+            correct: (n,) bool, right without attack. predicted: (n,) classes without attack. floor: of robust accuracy.
+            early: stop when the verdict is certain. confidence: with which a sample makes it so; None: only counts do.
+        """
         self.broken_by: list[str | None] = [None if right else CLEAN for right in correct.tolist()]
         self.predicted = predicted.numpy().astype(np.int64)
         self.witnesses: dict[int, Tensor] = {}
@@ -45,10 +54,27 @@ class Tally:
         # The smallest count that meets the floor, exact.
         self.needed = None if floor is None else -(-floor.numerator * len(correct) // floor.denominator)
         self._early = early
+        sampling = early and confidence is not None and self.needed is not None and self.standing > 0
+        self.sequence = ConfidenceSequence(self.standing, confidence) if sampling and confidence is not None else None
+        self.sample: Sample | None = None
+        self._drawn: set[int] = set()
         self._order: Sequence[int] = ()
         self._counted = 0
         self._waiting: dict[int, Break | None] = {}
         self._last = False
+
+    def draw(self, rows: Sequence[int]) -> None:
+        """It is the turn of these rows now, beside those drawn before."""
+        self._drawn.update(rows)
+        self.sample = None
+
+    def look(self) -> None:
+        """What the rows drawn so far, all of them decided, say about the others; doubtful survivors count either way."""
+        if self.sequence is not None:
+            drawn, survived, doubtful = len(self._drawn), len(self.survived), len(self.survived & self.doubtful)
+            least, _ = self.sequence.interval(survived - doubtful, drawn)
+            _, most = self.sequence.interval(survived, drawn)
+            self.sample = Sample(drawn, survived, self.sequence.total, self.sequence.confidence, least, most)
 
     def begin(self, order: Sequence[int], *, last: bool) -> None:
         """A stage that attacks these rows, in this order. Who outlives the last stage has survived."""
@@ -64,6 +90,7 @@ class Tally:
     def reopen(self) -> None:
         """Nobody has survived yet: one more stage follows for all that stand."""
         self.survived.clear()
+        self.sample = None
 
     def revoke(self, row: int, outcome: Break) -> None:
         """A survivor was broken after all, outside the stages."""
@@ -72,8 +99,8 @@ class Tally:
 
     @property
     def undecided(self) -> list[int]:
-        """Rows that stand and have not survived the last stage."""
-        return [row for row in self.rows_standing if row not in self.survived]
+        """Rows drawn that stand and have not survived the last stage."""
+        return [row for row in self.rows_standing if row in self._drawn and row not in self.survived]
 
     @property
     def rows_standing(self) -> list[int]:
@@ -85,16 +112,26 @@ class Tally:
         return [row for row in self._order[: self._counted] if self.broken_by[row] is None]
 
     @property
-    def bound(self) -> Literal["exact", "upper", "lower"]:
+    def bound(self) -> Bound:
         """``"upper"`` when the floor can no longer be met, ``"lower"`` when enough have survived everything.
 
-        ``"exact"`` while neither is certain, or nothing is left undecided.
+        ``"sampled"`` when a sample is enough to say which. ``"exact"`` while none of these holds, or nothing is left
+        undecided.
         """
         if self.needed is None or not self._early or len(self.survived) == self.standing:
             return "exact"
         if self.standing < self.needed:
             return "upper"
-        return "lower" if len(self.survived) - len(self.survived & self.doubtful) >= self.needed else "exact"
+        if len(self.survived) - len(self.survived & self.doubtful) >= self.needed:
+            return "lower"
+        sample = self.sample
+        return "sampled" if sample is not None and not sample.least < self.needed <= sample.most else "exact"
+
+    @property
+    def fails(self) -> bool:
+        """Enough is broken for the floor to be missed, whatever is still undecided."""
+        sampled = self.bound == "sampled" and self.sample is not None and self.sample.most < (self.needed or 0)
+        return sampled or self.bound == "upper"
 
     @property
     def certain(self) -> bool:

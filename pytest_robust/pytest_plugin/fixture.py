@@ -92,6 +92,7 @@ class Robust:
         eps: Number | Budget | None = None,
         bounds: Any = Default.BOUNDS,
         min_accuracy: Number | Mapping[Number, Number] | None = None,
+        confidence: Number | None = None,
         attacks: str | Sequence[str | Attack] | None = None,
         n: int | None = None,
         profile: str | None = None,
@@ -110,7 +111,8 @@ class Robust:
             model, data, objective, batch_size, classes, normalize, waive: see ``pytest_robust.evaluate``.
             threat: a threat in full, instead of ``norm``, ``eps`` and ``bounds``.
             norm: linf (the default), l2, l1 or l0. eps: the budget, in the units of the input. bounds: see ``Linf``.
-            min_accuracy: the floor, or a floor for each budget. attacks, n, profile, seed, device: see the command line.
+            min_accuracy: the floor, or a floor for each budget.
+            confidence, attacks, n, profile, seed, device: see the command line.
             name: tells several checks of one test apart in reports.
 
         Raises:
@@ -124,12 +126,13 @@ class Robust:
         id = self._id(name)
         if id not in self._checks.records:
             with self._keeping_errors(id):
-                own = self._read(norm, eps, bounds, min_accuracy, attacks, n, profile)
+                own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile)
                 chosen, settings = own.over(self._declared), self._settings
                 where = shared_device(settings.first("device", device) or "auto")
                 adapted, threat = self._threat(model, threat, own, where, normalize, classes)
                 self._compare_with_id(threat)
                 floors = [floor_of(said.min_accuracy, threat.budget) for said in (own, self._declared)]
+                floor = settings.first("fail_under", *floors)
                 named = settings.first("attacks", chosen.attacks)
                 watcher = progress.watch(self._item.config, self._item.name)
                 try:
@@ -140,7 +143,8 @@ class Robust:
                         objective=objective,
                         profile=settings.first("profile", chosen.profile) or DEFAULT_PROFILE,
                         attacks=None if named is None else [self._attack(attack) for attack in named],
-                        min_accuracy=settings.first("fail_under", *floors),
+                        min_accuracy=floor,
+                        confidence=None if floor is None else settings.first("confidence", chosen.confidence),
                         n=settings.first("n", chosen.n),
                         seed=settings.first("seed", seed) or 0,
                         batch_size=batch_size,
@@ -183,6 +187,7 @@ class Robust:
         eps: Number | Budget | None,
         bounds: Any,
         min_accuracy: Number | Mapping[Number, Number] | None,
+        confidence: Number | None,
         attacks: str | Sequence[str | Attack] | None,
         n: int | None,
         profile: str | None,
@@ -195,7 +200,15 @@ class Robust:
         from pytest_robust.attacks import make
 
         try:
-            own = marker.robust(norm, min_accuracy=min_accuracy, attacks=attacks, n=n, bounds=bounds, profile=profile)
+            own = marker.robust(
+                norm,
+                min_accuracy=min_accuracy,
+                confidence=confidence,
+                attacks=attacks,
+                n=n,
+                bounds=bounds,
+                profile=profile,
+            )
             for attack in own.attacks or ():
                 if isinstance(attack, str) and attack not in self._registered:
                     make(attack)

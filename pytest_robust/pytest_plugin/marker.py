@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import pytest
 
-from pytest_robust.budget import Budget, Number, parse_floor
+from pytest_robust.budget import Budget, Number, parse_confidence, parse_floor
 from pytest_robust.pytest_plugin.options import NORMS, PROFILES
 
 Tier = Literal["critical", "advisory"]
@@ -37,6 +37,7 @@ class Declared:
     bounds: Any = Default.BOUNDS
     profile: str | None = None
     tier: Tier | None = None
+    confidence: float | None = None
 
     def over(self, other: Declared) -> Declared:
         """This declaration, filled up by one farther away."""
@@ -55,6 +56,7 @@ def robust(
     bounds: Any = Default.BOUNDS,
     profile: str | None = None,
     tier: Tier | None = None,
+    confidence: Number | None = None,
 ) -> Declared:
     """The arguments of ``@pytest.mark.robust``.
 
@@ -64,6 +66,7 @@ def robust(
             without one has the floor of the run, if there is one.
         attacks: names that replace the profile's attacks. n: number of examples. bounds: see ``Linf``.
         profile: smoke, standard or release.
+        confidence: see ``pytest_robust.evaluate``; for checks with a floor.
         tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
 
     Raises:
@@ -80,7 +83,8 @@ def robust(
             if all(float(budget) != float(other) for other in budgets):
                 names = ", ".join(map(str, budgets))
                 raise ValueError(f"min_accuracy has a floor for {budget}, which is not among the budgets ({names})")
-    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier)
+    sure = None if confidence is None else parse_confidence(confidence)
+    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure)
 
 
 def read_eps(eps: Number | Budget | Iterable[Number | Budget] | None) -> tuple[Budget, ...] | None:

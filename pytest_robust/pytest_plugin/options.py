@@ -52,6 +52,11 @@ _OPTIONS: dict[str, _Spec] = {
         "metavar": "ACC",
         "help": "lowest robust accuracy allowed, for checks without a floor: 0.4 or 40%% (default: none, report only)",
     },
+    "confidence": {
+        "metavar": "C",
+        "help": "decide checks with a floor on a growing random sample, as soon as it says with this confidence on which "
+        "side of the floor all examples lie: 0.99 (default: count them; release always does)",
+    },
     "force": {"action": "store_true", "help": "the options of this command line win over markers and call arguments"},
     "report": {
         "action": "append",
@@ -79,6 +84,7 @@ INI_KEYS: dict[str, tuple[Literal["string", "args", "int"], str]] = {
     "robust_n": ("int", "as --robust-n, an integer"),
     "robust_seed": ("int", "as --robust-seed, an integer"),
     "robust_fail_under": ("string", 'as --robust-fail-under, 0.4 or "40%"'),
+    "robust_confidence": ("string", 'as --robust-confidence, 0.99 or "99%"'),
 }
 
 

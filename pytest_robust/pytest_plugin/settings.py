@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pytest_robust.budget import Budget, parse_floor
+from pytest_robust.budget import Budget, parse_confidence, parse_floor
 from pytest_robust.pytest_plugin.options import INI_KEYS, NORMS, PROFILES
 
 T = TypeVar("T")
@@ -36,6 +36,7 @@ class Choices:
     n: int | None = None
     seed: int | None = None
     fail_under: Fraction | None = None
+    confidence: float | None = None
     device: str | None = None
 
     @property
@@ -117,6 +118,7 @@ def _command_line(config: pytest.Config) -> Choices:
         n=read("n", _count),
         seed=read("seed", _seed),
         fail_under=read("fail-under", parse_floor),
+        confidence=read("confidence", parse_confidence),
         device=read("device", _device),
     )
 
@@ -139,6 +141,7 @@ def _configured(config: pytest.Config) -> Choices:
         n=read("robust_n", _count),
         seed=read("robust_seed", _seed),
         fail_under=read("robust_fail_under", parse_floor),
+        confidence=read("robust_confidence", parse_confidence),
         device=_parsed("environment variable PYTEST_ROBUST_DEVICE", os.environ.get("PYTEST_ROBUST_DEVICE") or None, _device),
     )
 
@@ -238,7 +241,7 @@ def _report(config: pytest.Config, text: str) -> Path:
 
 def _arguments(config: pytest.Config) -> dict[str, str]:
     arguments = {}
-    for name in ("model", "data", "eps", "norm", "profile", "attack", "n", "seed", "fail-under"):
+    for name in ("model", "data", "eps", "norm", "profile", "attack", "n", "seed", "fail-under", "confidence"):
         value = config.getoption(f"robust_{name.replace('-', '_')}")
         if value is not None:
             arguments[f"--robust-{name}"] = ",".join(value) if isinstance(value, list) else str(value)

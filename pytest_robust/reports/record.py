@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def record(evaluation: Evaluation, id: str) -> Record:
         "n": len(e),
         "decided": e.decided,
         "bound": e.bound,
+        "sample": None if e.sample is None else asdict(e.sample),
         "clean": _rate(e.clean_accuracy),
         "robust": _rate(e.accuracy, exact=e.bound == "exact"),
         "floor": None if e.floor is None else float(e.floor),

@@ -93,6 +93,8 @@ def _verdict(check: Record) -> str:
     if check["bound"] == "upper":
         # It is always one example short: attacks stop there, and the number would look like a near miss.
         must = f"certain after {check['decided']} of {check['n']}; --robust-profile release says how far below"
+    if check["bound"] == "sampled":
+        must = f"{words.conditions(check)[1:-1].split(', ')[-1]}; --robust-profile release decides every example"
     return words.verdict(check).replace("FAIL floor", f"FAIL floor {words.floor(check)} ({must})", 1)
 
 

@@ -10,13 +10,15 @@ def percent(k: int, n: int) -> str:
 
 
 def bounded(check: Record) -> str:
-    """Robust accuracy, with ``<=`` or ``>=`` where the verdict was certain before every example was decided."""
-    sign = {"exact": "", "upper": "<= ", "lower": ">= "}[check["bound"]]
+    """Robust accuracy, with ``<=``, ``>=`` or ``~`` where the verdict was certain before every example was decided."""
+    sign = {"exact": "", "upper": "<= ", "lower": ">= ", "sampled": "~ "}[check["bound"]]
     return sign + percent(check["robust"]["k"], check["n"])
 
 
 def interval(check: Record, which: str = "robust") -> str:
-    """The 95 % interval in percent; a bound is no estimate and has none: how many examples it was decided on."""
+    """The 95 % interval in percent; that of a sample; a bound has none: how many examples it was decided on."""
+    if which == "robust" and check["sample"] is not None:
+        return f"{_sampled(check)}, {check['sample']['drawn']} of {check['n']} drawn"
     if which == "robust" and check["bound"] != "exact":
         return f"decided on {check['decided']} of {check['n']}"
     rate = check[which]
@@ -38,11 +40,19 @@ def floor(check: Record) -> str:
 
 def conditions(check: Record) -> str:
     """``(linf 8/255, n=1000, 95% CI 28.3-34.2)``, or that it is a bound and on how many examples it rests."""
+    if check["sample"] is not None:
+        sure = f"{100 * check['sample']['confidence']:g}% sure of {_sampled(check)} from {check['sample']['drawn']} drawn"
+        return f"({threat(check)}, n={check['n']}, {sure})"
     if check["bound"] != "exact":
         side = "at most" if check["bound"] == "upper" else "at least"
         return f"({threat(check)}, n={check['n']}, {side}: decided on {check['decided']} of {check['n']})"
     low, high = (100 * check["robust"][side] for side in ("low", "high"))
     return f"({threat(check)}, n={check['n']}, 95% CI {low:.1f}-{high:.1f})"
+
+
+def _sampled(check: Record) -> str:
+    """The interval of the sample in percent of all examples."""
+    return "{:.1f}-{:.1f}".format(*(100 * check["sample"][side] / check["n"] for side in ("least", "most")))
 
 
 def missed_floor(check: Record) -> str:

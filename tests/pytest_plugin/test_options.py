@@ -82,6 +82,16 @@ def test_fail_under_is_the_floor_of_checks_without_one(run: Run):
     result.stdout.fnmatch_lines(["E *assert robust accuracy 31.0% >= 40.0% (linf 8/255,*"])
 
 
+def test_confidence_goes_with_a_floor_only_and_the_call_is_asked_first(run: Run):
+    source = """
+def test_floor(robust): robust(Fake(60), 0, min_accuracy=0.4)
+def test_call(robust): robust(Fake(60), 0, min_accuracy=0.4, confidence="90%")
+def test_none(robust): robust(Fake(60), 0)
+"""
+    run(source, "--robust-eps=1", "--robust-confidence=0.99").assert_outcomes(passed=3)
+    assert [call.confidence for call in fake_engine.CALLS] == [0.99, 0.9, None]
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -119,6 +129,7 @@ def test_device_comes_from_call_option_environment(run: Run, monkeypatch):
         (["--robust-n", "many"], "--robust-n: 'many' is not an integer"),
         (["--robust-n", "0"], "--robust-n: the number of examples must be at least 1"),
         (["--robust-seed=-1"], "--robust-seed: a seed must not be negative"),
+        (["--robust-confidence", "0.01"], "--robust-confidence: a confidence lies between 0.5 and 1, *did you mean 0.99[?]"),
         (["--robust-fail-under", "40"], "--robust-fail-under: *did you mean '40%'?"),
         (["--robust-device", "gpu"], "--robust-device: 'gpu' is not one of auto, cpu, cuda"),
         (["--robust-attack", "agpd"], "--robust-attack: no attack is called 'agpd'; known: *"),
@@ -149,6 +160,7 @@ INI = {
     "robust_n": ("12", "12"),
     "robust_seed": ("5", "5"),
     "robust_fail_under": ("0.25", "0.25"),
+    "robust_confidence": ("0.9", '"90%"'),
 }
 
 
@@ -166,7 +178,7 @@ def test_ini_keys_in_both_forms(run: Run, project, native):
     assert summaries() == ["l2 4/255", "l2 8/255"]
     call = fake_engine.CALLS[0]
     assert (call.profile, call.attacks, call.n, call.seed) == ("release", ["fgsm", "pgd"], 12, 5)
-    assert float(call.min_accuracy) == 0.25
+    assert (float(call.min_accuracy), call.confidence) == (0.25, 0.9)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])

@@ -33,9 +33,23 @@ def test_nothing_heavy_is_imported(project, source, options):
 
 def test_help_and_markers_describe_everything(project):
     shown = project.runpytest_inprocess(*ARGUMENTS, "--help").stdout.str()
-    options = ["eps", "norm", "profile", "attack", "n", "seed", "device", "fail-under", "force", "report", "model", "data"]
+    options = [
+        "eps",
+        "norm",
+        "profile",
+        "attack",
+        "n",
+        "seed",
+        "device",
+        "fail-under",
+        "confidence",
+        "force",
+        "report",
+        "model",
+        "data",
+    ]
     assert [option for option in options if f"--robust-{option}" not in shown] == []
-    keys = ["eps", "norm", "profile", "attacks", "n", "seed", "fail_under"]
+    keys = ["eps", "norm", "profile", "attacks", "n", "seed", "fail_under", "confidence"]
     assert [key for key in keys if f"robust_{key} (" not in shown] == []
     assert "adversarial robustness" in shown
     markers = project.runpytest_inprocess(*ARGUMENTS, "--markers")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Cost, Evaluation, Health, HealthCheck, Stage
+from pytest_robust.evaluation.sequential import Sample
 from pytest_robust.reports.record import Record, record
 from pytest_robust.reports.run import ItemResult
 from pytest_robust.threats.summary import ThreatSummary
@@ -60,3 +61,4 @@ UNSURE = {
     "robust": np.array([True] * 6 + [False] * 4),
     "broken_by": (None, None, None, None, UNDECIDED, UNDECIDED, "pgd", "pgd", "pgd", CLEAN),
 }
+SAMPLED = UNSURE | {"bound": "sampled", "sample": Sample(7, 4, 9, 0.99, 4, 6)}

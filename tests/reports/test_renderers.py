@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from sample_checks import UNSURE, check, health, item
+from sample_checks import SAMPLED, UNSURE, check, health, item
 
 from pytest_robust.evaluation.result import Cost
 from pytest_robust.reports import files, json_report, markdown, terminal
@@ -46,6 +46,13 @@ def test_section_of_an_early_decision_claims_no_more_than_it_knows():
     assert "  robust      <= 60.0%  decided on 8 of 10" in text
     assert "broken by    pgd 3; wrong without attack 1; survivors 4; undecided 2" in text
     assert "worst class" not in text
+
+
+def test_section_of_a_sample_says_what_it_rests_on():
+    text = terminal.section(check(**SAMPLED))
+    assert "FAIL floor 70.0% (99% sure of 40.0-60.0 from 7 drawn; --robust-profile release decides every" in text
+    assert "  robust       ~ 50.0%  40.0-60.0, 7 of 10 drawn" in text
+    assert "undecided 2" in text
 
 
 def test_section_names_findings_the_worst_first():

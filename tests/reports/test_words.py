@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from sample_checks import UNSURE, check, health
+from sample_checks import SAMPLED, UNSURE, check, health
 
 from pytest_robust.reports import words
 
@@ -17,6 +17,11 @@ def test_missed_floor_is_one_sentence():
 def test_missed_floor_that_was_certain_early():
     sentence = words.missed_floor(check(**UNSURE))
     assert sentence == "assert robust accuracy 60.0% >= 70.0% (linf 8/255, n=10, at most: decided on 8 of 10)"
+
+
+def test_missed_floor_by_a_sample():
+    sentence = words.missed_floor(check(**SAMPLED))
+    assert sentence == "assert robust accuracy 50.0% >= 70.0% (linf 8/255, n=10, 99% sure of 40.0-60.0 from 7 drawn)"
 
 
 def test_missed_floor_that_rounding_would_hide():
