@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--stages", action="store_true", help="also what each attack broke for what it spent, all models together"
     )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--autocast", action="store_true", help="search in bfloat16")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -72,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         with np.load(args.zoo / f"{name}.reference.npz") as reference:
             survived = reference["robust"][: args.n]
         x, y = entry.images[: args.n], entry.labels[: args.n]
-        result = evaluate(entry.model, (x, y), Linf(entry.eps), profile=args.profile, device="cpu", name=name)
+        result = evaluate(
+            entry.model, (x, y), Linf(entry.eps), profile=args.profile, device=args.device, name=name, autocast=args.autocast
+        )
         rates = (float(result.clean_accuracy), float(result.accuracy), survived.mean())
         slack = 0 if args.profile == "release" else len(y) // 100
         if result.accuracy.k > survived.sum() + slack:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 
+import torch
+
 from pytest_robust.attacks import Attack
 from pytest_robust.budget import Number, parse_confidence, parse_floor
 from pytest_robust.data import load, stratified
@@ -17,7 +19,7 @@ from pytest_robust.evaluation.preflight import mode, preflight
 from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.result import Cost, Evaluation, Health
 from pytest_robust.evaluation.run import Run
-from pytest_robust.evaluation.schedule import Profile, profile_named, schedule
+from pytest_robust.evaluation.schedule import EXACT, Profile, profile_named, schedule
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Tally
 from pytest_robust.models import Normalize, adapt
@@ -43,6 +45,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     normalize: Normalize | None = None,
     waive: Mapping[str, str] | None = None,
+    autocast: bool = False,
     name: str = "evaluation",
     stop_early: bool = True,
     progress: Report | None = None,
@@ -66,6 +69,8 @@ def evaluate(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         classes: names of the classes. normalize: (mean, std) per channel, folded into the model.
         waive: findings of the preflight to set aside, with the reason: ``{"chance": "ten examples only"}``.
+        autocast: search in bfloat16 by ``torch.autocast``, which GPUs do faster. Every adversarial example is verified in
+            full precision, and near misses are attacked once more in it. An outcome may then depend on the batch.
         name: of the check, for reports. progress: called with a ``Progress`` as the run goes on.
 
     Raises:
@@ -75,6 +80,8 @@ def evaluate(
     began = time.perf_counter()
     chosen = profile_named(profile)
     steps = schedule(chosen, attacks)
+    if autocast:
+        steps = (*steps, EXACT)
     floor = None if min_accuracy is None else parse_floor(min_accuracy)
     if confidence is not None and floor is None:
         raise ValueError("confidence is that of a verdict, so it needs a floor; give min_accuracy as well")
@@ -92,7 +99,7 @@ def evaluate(
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
         encoded = adapted.encode(examples)
-        passes = Passes(adapted, batch_size or _batch_size(adapted, encoded))
+        passes = Passes(adapted, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
         found = preflight(adapted, encoded, threat, batch_size=passes.most, waive=waive)
         passes.forward, passes.backward = found.forward, found.backward
         subjects = Subjects(adapted, encoded, threat, objective, found.logits, seed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -17,11 +18,14 @@ class Passes:
     Attributes:
         forward, backward: passes so far, one per example.
         most: examples per pass; halved when memory runs out.
+        rough: the type in which gradients may be computed where it is faster, by ``torch.autocast``; None: no other than
+            the model's own. Logits without gradients are exact always: they are what claims are verified by.
     """
 
-    def __init__(self, model: Model, most: int) -> None:
+    def __init__(self, model: Model, most: int, rough: torch.dtype | None = None) -> None:
         self.model = model
         self.most = most
+        self.rough = rough
         self.forward = 0
         self.backward = 0
 
@@ -46,8 +50,9 @@ class Passes:
         def one(rows: slice, part: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
             # A copy: a model may write into its input (under no_grad, or through .data) without being refused.
             point = x[rows].detach().clone().requires_grad_()
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(point.device.type, self.rough, enabled=self.rough is not None):
                 logits = self.model.logits(point, part)
+            with torch.enable_grad():
                 losses = loss(logits, rows)
             grad = None
             if losses.requires_grad:
@@ -59,6 +64,15 @@ class Passes:
         self.forward += len(x)
         self.backward += len(x)
         return logits, losses, grad
+
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """Inside, gradients are exact as well."""
+        rough, self.rough = self.rough, None
+        try:
+            yield
+        finally:
+            self.rough = rough
 
     def _in_parts(
         self, x: Tensor, context: dict[str, Tensor], one: Callable[[slice, dict[str, Tensor]], tuple[Tensor, ...]]

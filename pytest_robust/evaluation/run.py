@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,8 @@ class Run:
         A FAIL is a proof: only a PASS, or a figure without a floor, can owe something to attacks that could not.
         """
         if not self._probes and not self.tally.fails and self.tally.survived and self.subjects.threat.budget.value > 0:
-            self._probe()
+            with self.passes.exactly():
+                self._probe()
             self.tally.doubtful |= self._doubts(sorted(self.tally.survived)).doubtful
             if self.tally.undecided and not self.tally.certain:
                 # The PASS that was certain is so no more.
@@ -206,8 +208,9 @@ class Run:
             return self.tally.certain
 
         search = self._search(attack, self.tally.settle, survived=self._outlived, stop=stop, spent=self.spent)
-        for group in groups:
-            search.over(group)
+        with self.passes.exactly() if step.exact else nullcontext():
+            for group in groups:
+                search.over(group)
         self._tell(attack)
         stage = Stage(attack.name, len(worth), standing - self.tally.standing, cost())
         self._add(stage)
@@ -243,10 +246,11 @@ class Run:
         def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
             verified = self._verified(attack, live)
             for row, found in zip(claimed, verified, strict=True):
-                if found is None:
-                    self._rejected.add(row)
-                else:
+                if found is not None:
                     accept(row, found)
+                elif self.passes.rough is None:
+                    # Of a rough search it is to be expected, and says nothing about the model.
+                    self._rejected.add(row)
             return [found is not None for found in verified]
 
         return Search(

@@ -15,10 +15,12 @@ class Step:
 
     Attributes:
         near: attack only examples whose margin the attacks before have worn down by at least this share. 0: all.
+        exact: also where the steps before were computed roughly.
     """
 
     attack: Attack
     near: float = 0.0
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ PROFILES: dict[str, Profile] = {
     "standard": Profile(_STANDARD, most=None, early=True, evidence=True),
     "release": Profile(_RELEASE, most=None, early=False, evidence=True),
 }
+
+
+EXACT = Step(_annealed("pgd-exact", "margin-t", 20, momentum=0.25, random_start=False, n_targets=1), near=0.8, exact=True)
+"""After a rough search: whoever came near is attacked once more, exactly. Rounding can only have decided there."""
 
 
 def profile_named(name: str) -> Profile:

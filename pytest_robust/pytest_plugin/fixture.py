@@ -104,11 +104,12 @@ class Robust:
         classes: Sequence[str] | None = None,
         normalize: Any = None,
         waive: Mapping[str, str] | None = None,
+        autocast: bool = False,
     ) -> Evaluation:
         """Evaluate the model on the data under attack.
 
         Args:
-            model, data, objective, batch_size, classes, normalize, waive: see ``pytest_robust.evaluate``.
+            model, data, objective, batch_size, classes, normalize, waive, autocast: see ``pytest_robust.evaluate``.
             threat: a threat in full, instead of ``norm``, ``eps`` and ``bounds``.
             norm: linf (the default), l2, l1 or l0. eps: the budget, in the units of the input. bounds: see ``Linf``.
             min_accuracy: the floor, or a floor for each budget.
@@ -152,6 +153,7 @@ class Robust:
                         classes=classes,
                         normalize=None if adapted is not model else normalize,
                         waive=waive,
+                        autocast=autocast,
                         name=name or self._item.name,
                         stop_early=self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                         progress=watcher,
