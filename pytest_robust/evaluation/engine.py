@@ -22,7 +22,7 @@ from pytest_robust.evaluation.run import Run
 from pytest_robust.evaluation.schedule import EXACT, Profile, profile_named, schedule
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Tally
-from pytest_robust.models import Normalize, adapt
+from pytest_robust.models import NonDifferentiable, Normalize, adapt
 from pytest_robust.models.protocol import Model
 from pytest_robust.objectives import Objective, Untargeted
 from pytest_robust.threats import Threat
@@ -44,6 +44,7 @@ def evaluate(
     device: str = "auto",
     classes: Sequence[str] | None = None,
     normalize: Normalize | None = None,
+    non_differentiable: NonDifferentiable | None = None,
     waive: Mapping[str, str] | None = None,
     autocast: bool = False,
     name: str = "evaluation",
@@ -68,6 +69,7 @@ def evaluate(
             on it.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         classes: names of the classes. normalize: (mean, std) per channel, folded into the model.
+        non_differentiable: submodules without a useful gradient, and what stands for them backward: see ``adapt``.
         waive: findings of the preflight to set aside, with the reason: ``{"chance": "ten examples only"}``.
         autocast: search in bfloat16 by ``torch.autocast``, which GPUs do faster. Every adversarial example is verified in
             full precision, and near misses are attacked once more in it. An outcome may then depend on the batch.
@@ -91,7 +93,7 @@ def evaluate(
             raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
     objective = objective or Untargeted()
 
-    adapted = adapt(model, device=device, normalize=normalize, classes=classes)
+    adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
     check_space(adapted, threat)
     examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
     if sure is not None and not chosen.early:
@@ -130,7 +132,7 @@ def evaluate(
         stages=tuple(run.stages),
         health=Health((*mode_findings, *found.findings, *checks)),
         cost=Cost(passes.forward, passes.backward, time.perf_counter() - began),
-        notes=(*notes, *adapted.notes),
+        notes=(*notes, *adapted.notes, *_approximated(adapted)),
         witnesses=tally.witnesses,
         sample=tally.sample if tally.bound == "sampled" else None,
         passes=run.spent,
@@ -172,6 +174,11 @@ def _selected(
         return examples, notes
     notes.append(f"a stratified subset of {most} of {len(examples)} examples, chosen by content and seed {seed}")
     return examples.subset(stratified(examples, most, seed)), notes
+
+
+def _approximated(model: Model) -> list[str]:
+    names = ", ".join(model.approximated)
+    return [f"gradients are those of approximations of {names}; outputs are the model's own"] if names else []
 
 
 def _batch_size(model: Model, examples: Examples) -> int:

@@ -44,7 +44,8 @@ class Doubts:
                 self.masked,
                 "gradients usable on every survivor",
                 "had gradients that were zero or NaN: the attack could not work there; look for rounding, quantisation, "
-                "saturation, .detach(), an argmax, or a where() around a square root in the forward pass",
+                "saturation, .detach(), an argmax, or a where() around a square root in the forward pass; "
+                "non_differentiable=[...] lets gradients past a submodule",
             ),
             self._check(
                 "finite",

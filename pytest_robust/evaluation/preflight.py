@@ -339,8 +339,8 @@ def _check_gradient(model: Model, examples: Examples, passes: Passes, findings: 
         reason = "it is zero or not finite everywhere (rounding, argmax, a sign or a saturated output in forward?)"
     findings.stop(
         "gradient",
-        f"no gradient reaches the input on any of {_count(rows)}: {reason}; attacks by gradient cannot work, so make the "
-        "forward pass differentiable",
+        f"no gradient reaches the input on any of {_count(rows)}: {reason}; attacks by gradient cannot work; "
+        "make the forward pass differentiable, or name the submodule that is not: non_differentiable=[...]",
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pytest_robust.errors import ModelError
+from pytest_robust.models.bpda import NonDifferentiable
 from pytest_robust.models.devices import resolve_device
 from pytest_robust.models.submodules import modules_in, parameters
 from pytest_robust.models.torch_module import Normalize, TorchModel
@@ -23,6 +24,7 @@ def function_model(
     device: str = "auto",
     normalize: Normalize | None = None,
     classes: Sequence[str] | None = None,
+    non_differentiable: NonDifferentiable | None = None,
 ) -> TorchModel:
     """A function (B, ...) tensor -> logits, differentiable by torch, as a ``Model``.
 
@@ -43,7 +45,9 @@ def function_model(
             f"the function {name} calls modules that are on {here}, and was asked to run on {device}; "
             f"move them there, or use device='{here}'"
         )
-    return TorchModel(module, device=device, normalize=normalize, classes=classes, name=name)
+    return TorchModel(
+        module, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable, name=name
+    )
 
 
 class _Function(nn.Module):

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from pytest_robust.data.examples import Examples, Inputs
 from pytest_robust.errors import ModelError, PreflightError
+from pytest_robust.models.bpda import NonDifferentiable, approximated, approximations
 from pytest_robust.models.devices import placed
 from pytest_robust.models.forward import Forward, class_names
-from pytest_robust.models.isolation import isolated
 from pytest_robust.models.modes import training_parts
 from pytest_robust.models.protocol import Batch
 from pytest_robust.models.tokens import Row, Tokens
@@ -74,6 +74,7 @@ class TextModel:
         device: str = "auto",
         normalize: Normalize | None = None,
         classes: Sequence[str] | None = None,
+        non_differentiable: NonDifferentiable | None = None,
     ) -> None:
         """Raises ModelError for what is not a single-label sequence classifier with its tokenizer."""
         _check_kind(module, tokenizer)
@@ -81,6 +82,8 @@ class TextModel:
             raise ModelError("normalize is for images; a text model's embeddings are its own: leave it out")
         refuse_unusable(module)
         self.name = type(module).__name__
+        self._approximations = approximations(module, non_differentiable)
+        self.approximated = tuple(self._approximations)
         on_device, self.device = placed(module, device)
         self.module: Any = on_device
         self.classes = class_names(module.config, classes)
@@ -130,7 +133,7 @@ class TextModel:
         return self._forward(lambda point: self.module(inputs_embeds=point.to(self._dtype), **context), x)
 
     def isolated(self) -> AbstractContextManager[None]:
-        return isolated(self.module)
+        return approximated(self.module, self._approximations)
 
     def _get_embeddings(self) -> Callable[[Tensor], Tensor]:
         # The module, not its weight: some scale what they look up.

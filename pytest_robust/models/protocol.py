@@ -37,6 +37,7 @@ class Model(Protocol):
         device: where ``batch`` puts tensors and ``logits`` runs.
         classes: class names where the model knows them.
         notes: what the user should know about how the inputs were encoded, in sentences.
+        approximated: names of parts whose gradient is, on the user's word, one of something close to them (BPDA).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Model(Protocol):
     device: torch.device
     classes: tuple[str, ...] | None
     notes: tuple[str, ...]
+    approximated: tuple[str, ...]
 
     def training_parts(self) -> tuple[str, ...]:
         """The parts, as the user left them, that are in training mode and act differently in it."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from pytest_robust.data.examples import Column, Examples, Inputs
 from pytest_robust.errors import ModelError, PreflightError
+from pytest_robust.models.bpda import NonDifferentiable, approximated, approximations
 from pytest_robust.models.devices import placed
 from pytest_robust.models.forward import Forward, class_names
-from pytest_robust.models.isolation import isolated
 from pytest_robust.models.modes import training_parts
 from pytest_robust.models.protocol import Batch
 from pytest_robust.models.submodules import parameters, tensors
@@ -41,16 +41,19 @@ class TorchModel:
         device: str = "auto",
         normalize: Normalize | None = None,
         classes: Sequence[str] | None = None,
+        non_differentiable: NonDifferentiable | None = None,
         name: str | None = None,
     ) -> None:
-        """``normalize=(mean, std)`` makes the logits those of ``module((x - mean) / std)``.
+        """``normalize=(mean, std)`` makes the logits those of ``module((x - mean) / std)``; the rest is as in ``adapt``.
 
         Raises:
-            ModelError: lazy parameters or those of inference mode, a device that is not there, or unusable ``normalize`` or
-                ``classes``.
+            ModelError: lazy parameters or those of inference mode, a device that is not there, or unusable ``normalize``,
+                ``classes`` or ``non_differentiable``.
         """
         refuse_unusable(module)
-        self.name = name or type(module).__name__
+        self.name = name or type(getattr(module, "_orig_mod", module)).__name__  # not OptimizedModule, of torch.compile
+        self._approximations = approximations(module, non_differentiable)
+        self.approximated = tuple(self._approximations)
         self.module, self.device = placed(module, device)
         self.classes = class_names(getattr(module, "config", None), classes)
         self._dtype = floating_dtype(self.module)
@@ -88,7 +91,7 @@ class TorchModel:
         return self._forward(lambda point: self._call(self._prepared(point), context), x)
 
     def isolated(self) -> AbstractContextManager[None]:
-        return isolated(self.module)
+        return approximated(self.module, self._approximations)
 
     def _call(self, x: Tensor, context: dict[str, Tensor]) -> object:
         if self._point is None:

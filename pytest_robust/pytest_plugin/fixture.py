@@ -103,13 +103,15 @@ class Robust:
         batch_size: int | None = None,
         classes: Sequence[str] | None = None,
         normalize: Any = None,
+        non_differentiable: Any = None,
         waive: Mapping[str, str] | None = None,
         autocast: bool = False,
     ) -> Evaluation:
         """Evaluate the model on the data under attack.
 
         Args:
-            model, data, objective, batch_size, classes, normalize, waive, autocast: see ``pytest_robust.evaluate``.
+            model, data, objective, batch_size, classes, normalize, non_differentiable, waive, autocast: see
+                ``pytest_robust.evaluate``.
             threat: a threat in full, instead of ``norm``, ``eps`` and ``bounds``.
             norm: linf (the default), l2, l1 or l0. eps: the budget, in the units of the input. bounds: see ``Linf``.
             min_accuracy: the floor, or a floor for each budget.
@@ -130,7 +132,7 @@ class Robust:
                 own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile)
                 chosen, settings = own.over(self._declared), self._settings
                 where = shared_device(settings.first("device", device) or "auto")
-                adapted, threat = self._threat(model, threat, own, where, normalize, classes)
+                adapted, threat = self._threat(model, threat, own, where, normalize, classes, non_differentiable)
                 self._compare_with_id(threat)
                 floors = [floor_of(said.min_accuracy, threat.budget) for said in (own, self._declared)]
                 floor = settings.first("fail_under", *floors)
@@ -152,6 +154,7 @@ class Robust:
                         device=where,
                         classes=classes,
                         normalize=None if adapted is not model else normalize,
+                        non_differentiable=None if adapted is not model else non_differentiable,
                         waive=waive,
                         autocast=autocast,
                         name=name or self._item.name,
@@ -263,6 +266,7 @@ class Robust:
         device: str,
         normalize: Any,
         classes: Sequence[str] | None,
+        non_differentiable: Any,
     ) -> tuple[Any, Threat]:
         """The model and the threat; a threat from a norm and a budget depends on the space of the adapted model."""
         settings, typed = self._settings, self._settings.command_line
@@ -278,7 +282,9 @@ class Robust:
         from pytest_robust import models, threats
 
         budget = self._chosen_budget(own)
-        adapted = models.adapt(model, device=device, normalize=normalize, classes=classes)
+        adapted = models.adapt(
+            model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable
+        )
         chosen = own.over(self._declared)
         limits = {} if chosen.bounds is Default.BOUNDS else {"bounds": chosen.bounds}
         if limits.get("bounds") is not None and adapted.space == "embedding":

@@ -53,16 +53,17 @@ def photograph(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, 
     }
 
 
+@pytest.mark.parametrize("options", [{}, {"non_differentiable": {"body.1": nn.functional.softplus}}], ids=["plain", "bpda"])
 @pytest.mark.parametrize("fail_after", [None, 1, 4, 30])
-def test_nothing_of_the_users_changes(trained, data, fail_after):
+def test_nothing_of_the_users_changes(trained, data, fail_after, options):
     model, (x, y) = Awkward(trained), data
     model.fail_after = fail_after
     before = photograph(model, x, y)
     if fail_after is None:
-        evaluate(model, (x, y), Linf("0.05"))
+        evaluate(model, (x, y), Linf("0.05"), **options)
     else:
         with pytest.raises(ModelError, match="the model gave up"):
-            evaluate(model, (x, y), Linf("0.05"))
+            evaluate(model, (x, y), Linf("0.05"), **options)
     after = photograph(model, x, y)
     assert {name for name in before if before[name] != after[name]} == set()
 

@@ -176,6 +176,22 @@ def test_normalisation_is_folded_in_once(run: Run, monkeypatch):
     assert [call.normalize for call in fake_engine.CALLS] == [None, (0, 1)]
 
 
+def test_approximations_are_put_into_the_model_once(run: Run, monkeypatch):
+    from pytest_robust import models
+
+    given = []
+    monkeypatch.setattr(models, "adapt", lambda model, non_differentiable, **_: given.append(non_differentiable) or Fake())
+    Fake = fake_engine.Fake
+    run(
+        "from pytest_robust import Linf\n"
+        "def test_a(robust):\n"
+        "    robust(Fake(), 0, eps=1, non_differentiable=['quantise'])\n"
+        "    robust(Fake(), 0, Linf(1), non_differentiable=['quantise'])\n"
+    ).assert_outcomes(passed=1)
+    assert given == [["quantise"]]
+    assert [call.non_differentiable for call in fake_engine.CALLS] == [None, ["quantise"]]
+
+
 def test_several_checks_of_one_test_have_ids_of_their_own(run: Run):
     result = run(
         "def test_a(robust):\n"
