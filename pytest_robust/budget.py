@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
 Number = int | float | str | Fraction
@@ -13,7 +14,7 @@ _LARGEST_EXPONENT = 400
 
 
 def exact(value: Number) -> Fraction:
-    """Read a number as typed: ``0.4`` is 2/5, ``"8/255"`` is 8/255, ``"40%"`` is 2/5.
+    """Read a number as typed: ``0.4`` is 2/5, ``"8/255"`` is 8/255, ``"0.5/255"`` is 1/510, ``"40%"`` is 2/5.
 
     Raises:
         ValueError: not a finite number, or one too large or too small for a float.
@@ -29,7 +30,8 @@ def exact(value: Number) -> Fraction:
         if exponent and abs(int(exponent)) > _LARGEST_EXPONENT:
             raise OverflowError
         # str() of a float is the shortest text that reads back equal: 0.4 is 2/5, as the user typed it.
-        number = Fraction(text) / (100 if percent else 1)
+        above, _, below = text.partition("/")
+        number = Fraction(above) / Fraction(int(below) if "/" in text else 1) / (100 if percent else 1)
         if number and not float(number):
             raise OverflowError
     except OverflowError:
@@ -65,6 +67,31 @@ class Budget:
         if value < 0:
             raise ValueError(f"eps must not be negative, got {eps!r}")
         return cls(value, str(eps).strip().replace(" ", ""))
+
+    def part(self, share: Fraction) -> Budget:
+        """A share of this budget, exact, in the way this one was typed: one half of ``5/255`` is ``2.5/255``."""
+        value = self.value * share
+        text = self._text(value, Context(prec=28))
+        return Budget(value, text if exact(text) == value else str(value))
+
+    def at_most(self, size: float) -> str:
+        """A size within this budget, rounded up to two digits, in the way this one was typed: ``0.91/255``."""
+        value = Fraction(size)
+        digits = len(str(int(value * self._denominator)))
+        text = self._text(value, Context(prec=max(2, digits), rounding=ROUND_CEILING))
+        return text if exact(text) <= self.value else self.text
+
+    def _text(self, value: Fraction, context: Context) -> str:
+        scaled = value * self._denominator
+        number = context.divide(Decimal(scaled.numerator), Decimal(scaled.denominator))
+        written = format(number.normalize(context), "f")
+        return written if self._denominator == 1 else f"{written}/{self._denominator}"
+
+    @property
+    def _denominator(self) -> int:
+        """255 of ``8/255``; 1 where no fraction was typed."""
+        below = self.text.rpartition("/")[2]
+        return int(below) if "/" in self.text and below.isdecimal() else 1
 
     def __float__(self) -> float:
         return float(self.value)

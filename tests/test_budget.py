@@ -14,7 +14,15 @@ from pytest_robust.budget import Budget, exact
 
 @pytest.mark.parametrize(
     ("typed", "value"),
-    [(0.1, (1, 10)), ("8 / 255", (8, 255)), ("40%", (2, 5)), ("1E-3", (1, 1000)), (" 2.5e+1 % ", (1, 4)), (1, (1, 1))],
+    [
+        (0.1, (1, 10)),
+        ("8 / 255", (8, 255)),
+        ("0.5/255", (1, 510)),
+        ("40%", (2, 5)),
+        ("1E-3", (1, 1000)),
+        (" 2.5e+1 % ", (1, 4)),
+        (1, (1, 1)),
+    ],
 )
 def test_numbers_are_read_as_typed(typed: Any, value: tuple[int, int]) -> None:
     assert exact(typed) == Fraction(*value)
@@ -45,3 +53,37 @@ def test_what_no_float_can_hold_is_refused_at_once(typed: Any) -> None:
 def test_what_is_no_number_is_called_that(typed: Any) -> None:
     with pytest.raises(ValueError, match="is not a number; write it like"):
         exact(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("8/255", "3/255"),
+        ("5/255", "1.875/255"),
+        (0.03, "0.01125"),
+        ("3%", "0.01125"),
+        (8, "3"),
+        (Fraction(1, 3), "0.375/3"),
+    ],
+)
+def test_a_part_of_a_budget_is_exact_and_written_alike(typed: Any, text: str) -> None:
+    part = Budget.parse(typed).part(Fraction(3, 8))
+    assert str(part) == text
+    assert part.value == exact(text) == Budget.parse(typed).value * Fraction(3, 8)
+
+
+@pytest.mark.parametrize(
+    ("typed", "size", "text"),
+    [
+        ("8/255", 0.9061 / 255, "0.91/255"),
+        ("8/255", 7.96 / 255, "8/255"),
+        ("7.97/255", 7.965 / 255, "7.97/255"),  # rounded up it would be more than the budget
+        (0.03, 0.00321, "0.0033"),
+        (130, 104.2, "105"),
+        (5, 2.0, "2"),
+        ("1/2%", 0.001, "0.0011"),  # as a float it is a little more than 0.001
+        (1, 0.0, "0"),
+    ],
+)
+def test_a_size_is_rounded_up_and_written_as_the_budget(typed: Any, size: float, text: str) -> None:
+    assert Budget.parse(typed).at_most(size) == text

@@ -79,6 +79,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Weakest:
+    """Of the examples that attacks broke, the one that a smallest change breaks, as far as was looked: an upper bound.
+
+    Attributes:
+        index, id, label: the example. predicted: the class at the point found. norm: of the change, in the threat's norm.
+        eps: the same, rounded up and written as the budget was typed.
+    """
+
+    index: int
+    id: str
+    label: int
+    predicted: int
+    norm: float
+    eps: str
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The outcome of one check.
 
@@ -94,6 +111,7 @@ class Evaluation:
             undecided as robust); ``"lower"`` when stopped because it was met for certain (they count as broken);
             ``"sampled"`` when a sample was enough. sample: what it says about all examples, else None.
         passes: (n,) int64, forward and backward passes of the attacks on each example; health is not in it.
+        weakest: of the broken, the example that breaks at the smallest norm found; None where attacks broke none.
         stages: one per attack run. health, cost: see there. notes: what the user should know, in sentences.
     """
 
@@ -119,6 +137,7 @@ class Evaluation:
     cost: Cost
     notes: tuple[str, ...] = ()
     sample: Sample | None = None
+    weakest: Weakest | None = None
     passes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
 

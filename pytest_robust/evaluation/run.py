@@ -30,6 +30,7 @@ from pytest_robust.evaluation.schedule import Step
 from pytest_robust.evaluation.search import Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break, Tally
+from pytest_robust.evaluation.verify import verified
 
 _PORTION, _LOOKS = 16, 128
 """Where a sample may decide: examples drawn at a time, at least, and into how many portions all of them fall, at most."""
@@ -244,14 +245,14 @@ class Run:
         """A search whose claims are verified one by one; ``accept`` gets those that hold."""
 
         def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
-            verified = self._verified(attack, live)
-            for row, found in zip(claimed, verified, strict=True):
+            judged = verified(self.subjects, self.passes, claimed, live.x, [attack.name] * len(claimed))
+            for row, found in zip(claimed, judged, strict=True):
                 if found is not None:
                     accept(row, found)
                 elif self.passes.rough is None:
                     # Of a rough search it is to be expected, and says nothing about the model.
                     self._rejected.add(row)
-            return [found is not None for found in verified]
+            return [found is not None for found in judged]
 
         return Search(
             self.subjects,
@@ -263,18 +264,6 @@ class Run:
             observed=self._observed,
             spent=spent,
         )
-
-    def _verified(self, attack: Attack, live: Live) -> list[Break | None]:
-        """Each claim by itself: strictly inside the threat, and misclassified by a fresh forward pass of its own."""
-        threat, objective = self.subjects.threat, self.subjects.objective
-        sealed = threat.seal(live.x, live.region)
-        found: list[Break | None] = []
-        for slot, inside in enumerate(threat.contains(sealed, live.region).tolist()):
-            one = slice(slot, slot + 1)
-            logits = self.passes.logits(sealed[one], {name: tensor[one] for name, tensor in live.context.items()})
-            broken = inside and bool((objective.broken(logits, live.goal[one]) & logits.isfinite().all(1)).item())
-            found.append(Break(attack.name, sealed[slot].cpu(), int(logits.argmax(1).item())) if broken else None)
-        return found
 
     def _tell(self, attack: Attack) -> None:
         if self.report is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,8 +40,20 @@ class Subjects:
     """
 
     def __init__(
-        self, model: Model, examples: Examples, threat: Threat, objective: Objective, logits: Tensor, seed: int
+        self,
+        model: Model,
+        examples: Examples,
+        threat: Threat,
+        objective: Objective,
+        logits: Tensor,
+        seed: int,
+        own: Mapping[int, Threat] | None = None,
     ) -> None:
+        """
+        Args:
+            own: by row, a threat of its own that differs from ``threat`` in the budget only.
+        """
+        self._own = own or {}
         self.model, self.examples, self.threat, self.objective, self.seed = model, examples, threat, objective, seed
         self.goal = objective.goal(examples.labels)
         self.scale = _scale(logits)
@@ -89,7 +101,20 @@ class Subjects:
         """The clean points of these examples on the device, the rest of their input, and where they may move."""
         batch = self.model.batch(self.examples.take(rows))
         x = batch.x.detach()
-        return x, batch.context, self.threat.region(x, batch.free)
+        parts = self.by_threat(rows)
+        if len(parts) == 1:
+            return x, batch.context, parts[0][0].region(x, batch.free)
+        free = None if batch.free is None else batch.free.expand_as(x)
+        regions = [threat.region(x[at], None if free is None else free[at]) for threat, at in parts]
+        back = torch.tensor([i for _, at in parts for i in at], device=x.device).argsort()
+        return x, batch.context, Region.cat(regions).map(lambda tensor: tensor[back])
+
+    def by_threat(self, rows: Sequence[int]) -> list[tuple[Threat, list[int]]]:
+        """The threats of these rows, each with the places at which its rows stand among them."""
+        places: dict[Threat, list[int]] = {}
+        for place, row in enumerate(rows):
+            places.setdefault(self._own.get(row, self.threat), []).append(place)
+        return list(places.items())
 
     def _targets(self, attack: Attack) -> int:
         return max(1, min(attack.n_targets, self.rivals.shape[1] - attack.first_target))

@@ -15,11 +15,17 @@ from pytest_robust.evaluation.sequential import ConfidenceSequence, Sample
 
 @dataclass(frozen=True)
 class Break:
-    """A verified adversarial example: the attack that found it, the point, on the CPU, and the class predicted there."""
+    """A verified adversarial example.
+
+    Attributes:
+        attack: the one that found it. witness: the point, on the CPU. predicted: the class there.
+        distance: of the point from the clean one, in the norm of the threat.
+    """
 
     attack: str
     witness: Tensor
     predicted: int
+    distance: float
 
 
 class Tally:

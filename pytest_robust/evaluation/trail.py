@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 
 class Trail:
-    """How close each example came to being broken, and by which way."""
+    """How close each example came to being broken, and by which way.
+
+    Attributes:
+        clean: (n,) margins without attack, as shares of the spread of the logits; negative where the example stands.
+    """
 
     def __init__(self, margins: Tensor, rivals: Tensor) -> None:
         """
         Args:
             margins: (n,) of the clean logits, negative where the example stands. rivals: (n, R), most likely first.
         """
-        self._clean = margins.double().numpy()
-        self._closest = self._clean.copy()
+        self.clean: npt.NDArray[np.float64] = margins.double().numpy()
+        self._closest = self.clean.copy()
         self._likely = rivals
         self._reach = np.full(tuple(rivals.shape), -np.inf)
         self._order = torch.arange(rivals.shape[1]).expand_as(rivals)
@@ -40,5 +45,5 @@ class Trail:
 
     def worn(self, row: int) -> float:
         """Which share of its clean margin the example has lost, in [0, 1]."""
-        clean = self._clean[row]
+        clean = self.clean[row]
         return min(1.0, float(1 - self._closest[row] / clean)) if clean < 0 else 1.0

@@ -55,6 +55,7 @@ def record(evaluation: Evaluation, id: str) -> Record:
             ],
         },
         "broken_by": e.broken_counts(),
+        "weakest": None if e.weakest is None else _named(e, asdict(e.weakest)),
         "classes": _classes(e),
         "stages": [
             {"attack": s.attack, "attacked": s.attacked, "broken": s.broken, "cost": _cost(s.cost)} for s in e.stages
@@ -70,6 +71,11 @@ def record(evaluation: Evaluation, id: str) -> Record:
             "predicted": e.predicted.tolist(),
         },
     }
+
+
+def _named(e: Evaluation, weakest: Record) -> Record:
+    """With what the classes are called."""
+    return weakest | {"label_name": e.class_name(weakest["label"]), "predicted_name": e.class_name(weakest["predicted"])}
 
 
 def _rate(rate: Rate, *, exact: bool = True) -> Record:

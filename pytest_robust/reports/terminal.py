@@ -21,6 +21,8 @@ def section(check: Record, *, seconds: bool = True) -> str:
     lines += _row("broken by", _broken_by(check))
     if check["bound"] == "exact" and len(check["classes"]) > 1:
         lines += _row("worst class", _worst_classes(check))
+    if check["weakest"] is not None:
+        lines += _row("weakest hit", _weakest(check["weakest"]))
     for text in _health(check):
         lines += _row("health", text)
     for text in check["notes"]:
@@ -132,6 +134,11 @@ def _worst_classes(check: Record) -> str:
 def _class(entry: Record) -> str:
     """Its name; a bare number would read as one more figure."""
     return f"class {entry['name']}" if entry["name"] == str(entry["label"]) else str(entry["name"])
+
+
+def _weakest(entry: Record) -> str:
+    label, predicted = (_class({"label": entry[key], "name": entry[f"{key}_name"]}) for key in ("label", "predicted"))
+    return f"#{entry['index']} {label} -> {predicted}, flips at eps <= {entry['eps']}"
 
 
 def _health(check: Record) -> list[str]:

@@ -158,8 +158,12 @@ class Ball(ABC):
         """(B,) bool: inside the box and the ball, judged in float64, for each example by itself."""
         point, exact = precise(x), region.map(precise)
         inside = ((point >= exact.lower) & (point <= exact.upper)).flatten(1).all(1)
-        distance = self.geometry.distance(self._fold(point - exact.origin)).view(exact.radius.shape)
-        return (inside & (distance <= self._radius).flatten(1).all(1)).to(x.device)
+        return inside.to(x.device) & (self.distance(x, region) <= self._radius).to(x.device)
+
+    def distance(self, x: Tensor, region: Region) -> Tensor:
+        """(B,) float64: how far from the origin each point is, in the norm; of a ball per token, the farthest token."""
+        moved = self._fold(precise(x) - precise(region.origin))
+        return self.geometry.distance(moved).view(region.radius.shape).flatten(1).amax(1)
 
     def _fold(self, tensor: Tensor) -> Tensor:
         """(B, ...) as (rows, features)."""

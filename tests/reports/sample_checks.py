@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Cost, Evaluation, Health, HealthCheck, Stage
+from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Cost, Evaluation, Health, HealthCheck, Stage, Weakest
 from pytest_robust.evaluation.sequential import Sample
 from pytest_robust.reports.record import Record, record
 from pytest_robust.reports.run import ItemResult
@@ -37,6 +37,7 @@ def evaluation(**changes: Any) -> Evaluation:
         "stages": (Stage("pgd", 9, 2, Cost(90, 81, 0.1)), Stage("apgd-ce", 7, 1, Cost(70, 63, 0.2))),
         "health": Health(),
         "cost": Cost(1700, 1440, 0.3),
+        "weakest": Weakest(7, f"{7:016x}", 1, 0, 0.9 / 255, "0.9/255"),
     }
     return Evaluation(**values | changes)
 

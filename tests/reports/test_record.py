@@ -22,6 +22,16 @@ def test_record_is_plain_json_with_the_schema():
     assert made["robust"]["low"] == pytest.approx(0.2624, abs=1e-4)  # Clopper-Pearson, tabled
     assert made["robust"]["high"] == pytest.approx(0.8784, abs=1e-4)
     assert made["verdict"] == "fail"
+    assert made["weakest"] == {
+        "index": 7,
+        "id": "0000000000000007",
+        "label": 1,
+        "predicted": 0,
+        "norm": 0.9 / 255,
+        "eps": "0.9/255",
+        "label_name": "dog",
+        "predicted_name": "cat",
+    }
     assert made["cost"] == {"forward": 1700, "backward": 1440, "seconds": 0.3}
     assert made["health"] == {"level": "trusted", "checks": []}
 

@@ -32,6 +32,7 @@ def test_section_in_full():
         "",
         "broken by    pgd 2, apgd-ce 1; wrong without attack 1; survivors 6",
         "worst class  cat 60.0% (3/5)   dog 60.0% (3/5)",
+        "weakest hit  #7 dog -> cat, flips at eps <= 0.9/255",
         "health       trusted",
         "cost         0.3 s on cpu, 1,700 forward, 1,440 backward",
         "",
@@ -74,7 +75,13 @@ def test_section_of_inputs_without_bounds():
 
 
 def test_section_says_class_where_classes_have_no_names():
-    assert "worst class  class 0 60.0% (3/5)   class 1 60.0% (3/5)" in terminal.section(check(classes=None))
+    text = terminal.section(check(classes=None))
+    assert "worst class  class 0 60.0% (3/5)   class 1 60.0% (3/5)" in text
+    assert "weakest hit  #7 class 1 -> class 0, flips" in text
+
+
+def test_section_has_no_weakest_hit_where_attacks_broke_none():
+    assert "weakest hit" not in terminal.section(check(weakest=None))
 
 
 def test_long_text_goes_on_below_itself_but_the_command_stays_whole():

@@ -1,0 +1,177 @@
+"""What comes before the first attack, once: the model adapted, the examples chosen and encoded, the preflight passed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import torch
+
+from pytest_robust.attacks import Attack
+from pytest_robust.data import load, stratified
+from pytest_robust.data.examples import Examples
+from pytest_robust.errors import PreflightError, ThreatError
+from pytest_robust.evaluation.passes import Passes
+from pytest_robust.evaluation.precision import full_precision
+from pytest_robust.evaluation.preflight import Preflight, mode, preflight
+from pytest_robust.evaluation.result import Cost, HealthCheck
+from pytest_robust.evaluation.schedule import EXACT, Profile, Step, profile_named, schedule
+from pytest_robust.evaluation.subjects import Subjects
+from pytest_robust.models import NonDifferentiable, Normalize, adapt
+from pytest_robust.models.protocol import Model
+from pytest_robust.objectives import Objective, Untargeted
+from pytest_robust.threats import Threat
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Model and data, ready to be attacked.
+
+    Attributes:
+        examples: those to attack, as they came. encoded: the same, as the model takes them.
+        found: what the preflight found, clean logits among it. findings: its findings and those before it.
+        notes: what the user should know, in sentences. began: when, by ``time.perf_counter``.
+    """
+
+    model: Model
+    examples: Examples
+    encoded: Examples
+    threat: Threat
+    objective: Objective
+    profile: Profile
+    steps: tuple[Step, ...]
+    seed: int
+    passes: Passes
+    found: Preflight
+    findings: tuple[HealthCheck, ...]
+    notes: tuple[str, ...]
+    began: float
+
+    def subjects(self) -> Subjects:
+        """All examples, under the threat."""
+        return Subjects(self.model, self.encoded, self.threat, self.objective, self.found.logits, self.seed)
+
+    def cost(self) -> Cost:
+        """All that was spent so far."""
+        return Cost(self.passes.forward, self.passes.backward, time.perf_counter() - self.began)
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of an ``Evaluation`` that no attack has a say in."""
+        return {
+            "model": self.model.name,
+            "objective": self.objective.name,
+            "seed": self.seed,
+            "device": str(self.model.device),
+            "ids": self.examples.ids,
+            "labels": self.examples.labels.numpy(),
+            "classes": self.examples.classes or self.model.classes,
+            "correct": self.found.correct.numpy(),
+        }
+
+
+@contextmanager
+def prepared(
+    model: object,
+    data: object,
+    threat: Threat,
+    *,
+    objective: Objective | None,
+    profile: str,
+    attacks: Sequence[str | Attack] | str | Attack | None,
+    n: int | None,
+    seed: int,
+    batch_size: int | None,
+    device: str,
+    classes: Sequence[str] | None,
+    normalize: Normalize | None,
+    waive: Mapping[str, str] | None,
+    non_differentiable: NonDifferentiable | None,
+    autocast: bool,
+) -> Iterator[Prepared]:
+    """Inside, the user's model is isolated, in eval mode and in full precision. See ``evaluate`` for the arguments.
+
+    Raises:
+        PreflightError: model and data do not fit together. ModelError: the model failed. ThreatError: the threat is not
+            for this model. ValueError: an argument cannot be used.
+    """
+    began = time.perf_counter()
+    chosen = profile_named(profile)
+    steps = schedule(chosen, attacks)
+    if autocast:
+        steps = (*steps, EXACT)
+    for what, value in (("n", n), ("batch_size", batch_size)):
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
+    objective = objective or Untargeted()
+    adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
+    check_space(adapted, threat)
+    examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
+    mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
+    with full_precision(), adapted.isolated():
+        encoded = adapted.encode(examples)
+        passes = Passes(adapted, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
+        found = preflight(adapted, encoded, threat, batch_size=passes.most, waive=waive)
+        passes.forward, passes.backward = found.forward, found.backward
+        yield Prepared(
+            model=adapted,
+            examples=examples,
+            encoded=encoded,
+            threat=threat,
+            objective=objective,
+            profile=chosen,
+            steps=steps,
+            seed=seed,
+            passes=passes,
+            found=found,
+            findings=(*mode_findings, *found.findings),
+            notes=(*notes, *adapted.notes),
+            began=began,
+        )
+
+
+def check_space(model: Model, threat: Threat) -> None:
+    """Raises ThreatError where the threat is for another space than the model's."""
+    if threat.space == model.space:
+        return
+    if model.space == "embedding":
+        raise ThreatError(
+            f"{threat.norm} {threat.budget} is a budget of pixels or features, but {model.name} reads text, whose words "
+            "have no values to move. Use EmbeddingBall(eps, norm='l2'), a ball around the token embeddings"
+        )
+    raise ThreatError(
+        f"an embedding ball needs a text model, given as (model, tokenizer), but {model.name} takes tensors; "
+        "use Linf, L2, L1 or L0"
+    )
+
+
+def _selected(
+    examples: Examples, objective: Objective, profile: Profile, n: int | None, seed: int
+) -> tuple[Examples, list[str]]:
+    """The examples to attack, and what to say about the choice.
+
+    Raises:
+        PreflightError: the objective leaves none.
+    """
+    notes = [] if profile.evidence else ["smoke profile: a quick look, no evidence of robustness"]
+    attackable = objective.attackable(examples.labels).nonzero().flatten().tolist()
+    if not attackable:
+        raise PreflightError(f"{objective.name}: every example belongs to the target class; there is nothing to attack")
+    if len(attackable) < len(examples):
+        notes.append(f"{len(examples) - len(attackable)} examples of the target class are left out")
+        examples = examples.subset(attackable)
+    most = n if n is not None else profile.most
+    if most is None or most >= len(examples):
+        return examples, notes
+    notes.append(f"a stratified subset of {most} of {len(examples)} examples, chosen by content and seed {seed}")
+    return examples.subset(stratified(examples, most, seed)), notes
+
+
+def _batch_size(model: Model, examples: Examples) -> int:
+    """Examples per pass when the user names none: enough to fill the device, little enough to fit."""
+    features = model.batch(examples.take([0])).x.numel()
+    values, most = (2**22, 256) if model.device.type == "cpu" else (2**25, 1024)
+    return max(1, min(most, values // max(1, features)))
