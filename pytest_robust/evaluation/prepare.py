@@ -128,7 +128,7 @@ def prepared(
             passes=passes,
             found=found,
             findings=(*mode_findings, *found.findings),
-            notes=(*notes, *adapted.notes),
+            notes=(*notes, *adapted.notes, *_approximated(adapted)),
             began=began,
         )
 
@@ -168,6 +168,11 @@ def _selected(
         return examples, notes
     notes.append(f"a stratified subset of {most} of {len(examples)} examples, chosen by content and seed {seed}")
     return examples.subset(stratified(examples, most, seed)), notes
+
+
+def _approximated(model: Model) -> list[str]:
+    names = ", ".join(model.approximated)
+    return [f"gradients are those of approximations of {names}; outputs are the model's own"] if names else []
 
 
 def _batch_size(model: Model, examples: Examples) -> int:
