@@ -59,7 +59,7 @@ def evaluate(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         classes: names of the classes. normalize: (mean, std) per channel, folded into the model.
         non_differentiable: submodules without a useful gradient, and what stands for them backward: see ``adapt``.
-        waive: findings of the preflight to set aside, with the reason: ``{"chance": "ten examples only"}``.
+        waive: findings to set aside, with the reason: ``{"chance": "ten examples only"}``.
         autocast: search in bfloat16 by ``torch.autocast``, which GPUs do faster. Every adversarial example is verified in
             full precision, and near misses are attacked once more in it. An outcome may then depend on the batch.
         name: of the check, for reports. progress: called with a ``Progress`` as the run goes on.
@@ -91,7 +91,8 @@ def evaluate(
     ) as ready:
         found, subjects, early = ready.found, ready.subjects(), ready.profile.early and stop_early
         tally = Tally(found.correct, found.logits.argmax(1), floor, early=early, confidence=sure)
-        run = Run(name, subjects, ready.passes, ready.steps, tally, progress)
+        custom, controls = attacks is not None, ready.profile.controls
+        run = Run(name, subjects, ready.passes, ready.steps, tally, progress, custom=custom, controls=controls)
         run.attack()
         checks = run.health(found.logits)
         weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
@@ -112,7 +113,7 @@ def evaluate(
         floor=floor,
         bound=tally.bound,
         stages=tuple(run.stages),
-        health=Health((*ready.findings, *checks)),
+        health=Health((*ready.findings, *(check.set_aside(waive or {}) for check in checks))),
         cost=ready.cost(),
         notes=notes,
         witnesses=tally.witnesses,

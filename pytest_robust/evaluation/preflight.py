@@ -17,10 +17,8 @@ from pytest_robust.evaluation.result import HealthCheck, Level
 from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.protocol import Batch, Model
 from pytest_robust.threats import Threat
+from pytest_robust.waivers import WAIVABLE, checked_waivers
 
-WAIVABLE = ("mode", "probabilities", "chance", "one-class", "constant", "gradient", "unit")
-"""Findings that the user may set aside with a reason; the others leave nothing that could be evaluated. Not ``bounds``: the
-attack would stay in the wrong box, and there is always a right one to give."""
 _SLACK = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: what scaling to [0, 1] rounds away."""
 _SURE = 0.01
@@ -53,15 +51,11 @@ class Findings:
 
     def __init__(self, waive: Mapping[str, str] | None) -> None:
         """Raises PreflightError for a waiver of something unknown, or without a reason."""
-        if waive is not None and not isinstance(waive, Mapping):
-            raise PreflightError(f"waive: it takes findings with reasons, waive={{'chance': 'the reason'}}, got {waive!r}")
-        self._waive = dict(waive or {})
+        try:
+            self._waive = checked_waivers(waive)
+        except ValueError as error:
+            raise PreflightError(str(error)) from None
         self.checks: list[HealthCheck] = []
-        for name, reason in self._waive.items():
-            if name not in WAIVABLE:
-                raise PreflightError(f"waive: {name!r} is not a finding that can be waived; use {', '.join(WAIVABLE)}")
-            if not isinstance(reason, str) or not reason.strip():
-                raise PreflightError(f"waive: {name!r} has no reason; say why: waive={{{name!r}: 'the reason'}}")
 
     def stop(self, name: str, detail: str) -> None:
         """A finding that makes figures wrong: PreflightError, unless waived."""
@@ -72,7 +66,7 @@ class Findings:
 
     def add(self, name: str, level: Level, detail: str) -> None:
         """A finding that the health report shows."""
-        self.checks.append(HealthCheck(name, level, detail, self._waive.get(name)))
+        self.checks.append(HealthCheck(name, level, detail).set_aside(self._waive))
 
 
 def mode(model: Model, waive: Mapping[str, str] | None = None) -> tuple[HealthCheck, ...]:
@@ -100,7 +94,8 @@ def preflight(
 
     Args:
         examples: encoded. batch_size: examples per pass, halved when memory runs out.
-        waive: reasons by names of ``WAIVABLE``: such a finding no longer stops the evaluation, and is shown as waived.
+        waive: reasons by names of findings (see ``waivers``): such a finding no longer stops the evaluation, and is shown as
+            waived.
 
     Raises:
         PreflightError: inputs that are not finite or outside the bounds, labels that the model has no output for, outputs

@@ -1,4 +1,4 @@
-"""Probes of survivors: could the gradients lead anywhere, and does a search without them get farther?"""
+"""Probes of survivors: could their gradients lead anywhere?"""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.attacks import Square
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import LEVELS, HealthCheck, Level, Stage
+from pytest_robust.evaluation.result import LEVELS, HealthCheck, Level
 from pytest_robust.evaluation.subjects import Subjects
 
 SLOPES = 32
@@ -18,14 +17,6 @@ SLOPES = 32
 _STRIDE, _LONG_STRIDE = 0.1, 1.0
 """Length of the step on which they are compared, as a share of the radius: that of an attack's finer steps. The second for
 gradients of an approximation, when the first says little: rounding follows its approximation over many of its steps only."""
-
-_QUERIES = 100
-BLACK_BOX = Square(n_steps=_QUERIES, label="square-probe")
-REMEDY = Square(n_steps=5 * _QUERIES, label="square-all")
-AHEAD = 0.01
-"""A search got farther than another when it wore down so much more of the clean margin: less is rounding."""
-_SHARE, _LEAST = 0.08, 16
-"""Share of the attacks' passes that the search without gradients may take, and the survivors it sees at least."""
 _NOTICEABLE, _MUCH = 1e-3, 1e-2
 """Changes of logits, as shares of their spread: more than rounding makes, and enough to matter."""
 
@@ -70,7 +61,7 @@ def _slope(subjects: Subjects, passes: Passes, rows: Sequence[int], stride: floa
 def _ratios(subjects: Subjects, passes: Passes, rows: Sequence[int], length: float) -> list[float]:
     """Rise of the loss over the rise foretold, for those that have a gradient where they may move."""
     x, context, region = subjects.place(rows)
-    scale, loss = _margin_loss(subjects, rows)
+    scale, loss = margin_loss(subjects, rows)
     logits, here, grad = passes.gradient(loss, x, context)
     grad = grad.nan_to_num(0.0, 0.0, 0.0)
     stride = torch.full((len(rows),), length, device=x.device, dtype=x.dtype)
@@ -83,7 +74,7 @@ def _ratios(subjects: Subjects, passes: Passes, rows: Sequence[int], length: flo
     return [float(r) for r in ((there - here) / torch.where(usable, foretold, 1.0))[usable].nan_to_num(0.0).tolist()]
 
 
-def _margin_loss(subjects: Subjects, rows: Sequence[int]) -> tuple[Tensor, Callable[[Tensor, slice], Tensor]]:
+def margin_loss(subjects: Subjects, rows: Sequence[int]) -> tuple[Tensor, Callable[[Tensor, slice], Tensor]]:
     """The spread of the clean logits of these rows, and the margin loss of their logits."""
     goal, scale = (subjects.put(tensor[list(rows)]) for tensor in (subjects.goal, subjects.scale))
 
@@ -102,7 +93,7 @@ def cut_off(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthCh
     fine = "the outputs depend on no feature that gradients do not reach"
     group = max(subjects.examples.groups(rows), key=len)
     x, context, region = subjects.place(group)
-    scale, loss = _margin_loss(subjects, group)
+    scale, loss = margin_loss(subjects, group)
     keys = [keyed.key(subjects.seed, subjects.examples.ids[row], "cut-off") for row in group]
     elsewhere = subjects.threat.start(region, subjects.put(torch.tensor(keys)))
     clean, _, grad = passes.gradient(loss, x, context)
@@ -120,40 +111,3 @@ def cut_off(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthCh
         "of the input; non_differentiable=[...] lets gradients past a submodule"
     )
     return HealthCheck("cut-off", "invalid" if change > _MUCH else "suspicious", detail)
-
-
-def black_box_sample(spent: int) -> int:
-    """How many survivors the search without gradients sees, after attacks that took so many passes."""
-    return max(_LEAST, min(64, int(_SHARE * spent) // (_QUERIES + 1)))
-
-
-def black_box(sample: int, broken: int, ahead: int, missed: Stage | None) -> HealthCheck:
-    """Did a short search without gradients get farther than all attacks that had them?
-
-    It finds adversarial examples that gradients hide. Breaking is not needed for an answer: with the threshold of the model
-    moved to the best point of that search, an adversarial example provably exists there, and a working attack must have
-    come as far.
-
-    Args:
-        sample: survivors searched. broken: of these, broken. ahead: those where it came closer than the attacks.
-        missed: what a longer search on all other survivors found, where one was made.
-    """
-    if not sample:
-        return HealthCheck("black-box", "trusted", "no survivor was left to search")
-    level: Level = "trusted"
-    counts = [(broken, sample), *([(missed.broken, missed.attacked)] if missed is not None else [])]
-    if any(found >= 3 and found > 0.05 * of for found, of in counts) or (ahead >= 3 and ahead > 0.5 * sample):
-        level = "invalid"
-    elif broken or ahead > max(1, 0.25 * sample):
-        level = "suspicious"
-    if level == "trusted":
-        fine = f"random queries came no farther than gradients on {sample - ahead} of {sample}"
-        return HealthCheck("black-box", level, fine)
-    more = f"; a longer search broke {missed.broken} of the {missed.attacked} others" if missed is not None else ""
-    masked = "gradients are masked" if level == "invalid" else "gradients may be masked"
-    detail = (
-        f"{_QUERIES} random queries without gradients broke {broken} of {sample} survivors and came farther than every "
-        f"attack on {ahead}{more}: {masked}; look for rounding, quantisation, .detach() or no_grad() on part of the forward "
-        "pass"
-    )
-    return HealthCheck("black-box", level, detail)

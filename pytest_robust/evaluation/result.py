@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from numbers import Integral
 from typing import Literal
@@ -34,6 +34,10 @@ class HealthCheck:
     detail: str
     waived: str | None = None
     """The reason for which the user set this finding aside; it then no longer counts."""
+
+    def set_aside(self, reasons: Mapping[str, str]) -> HealthCheck:
+        """With the user's reason, where there is one and something to set aside."""
+        return self if self.level == "trusted" else replace(self, waived=reasons.get(self.name))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +13,11 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live
+from pytest_robust.evaluation.beyond import BLACK_BOX, CONVERGENCE, Beyond, Found, black_box, convergence
+from pytest_robust.evaluation.controls import controls_sample, huge_budget, planted
 from pytest_robust.evaluation.health import Doubts, repeatable, strength
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.probes import (
-    AHEAD,
-    BLACK_BOX,
-    REMEDY,
-    SLOPES,
-    black_box,
-    black_box_sample,
-    cut_off,
-    slope,
-)
+from pytest_robust.evaluation.probes import SLOPES, cut_off, slope
 from pytest_robust.evaluation.progress import Progress, Report
 from pytest_robust.evaluation.result import Cost, HealthCheck, Stage
 from pytest_robust.evaluation.schedule import Step
@@ -53,10 +47,19 @@ class Run:
         steps: Sequence[Step],
         tally: Tally,
         report: Report | None,
+        *,
+        custom: bool,
+        controls: bool,
     ) -> None:
+        """
+        Args:
+            custom: the steps are the user's, who may have chosen too few. controls: try the search on tasks that have a
+                solution.
+        """
         self.name, self.subjects, self.passes, self.steps = name, subjects, passes, steps
         self.tally, self.report = tally, report
         self._stages: dict[str, Stage] = {}
+        self.custom, self.controls = custom, controls
         self.spent = np.zeros(len(subjects.examples), dtype=np.int64)
         self._observed = Observed()
         self._rejected: set[int] = set()
@@ -123,12 +126,25 @@ class Run:
         ]
 
     def _probe(self) -> None:
-        """A few survivors once more: does the loss follow the gradient, and does a search without gradients get farther?"""
-        rows = self._ordered(sorted(self.tally.survived))
-        if any(step.attack.uses_gradients for step in self.steps):
+        """Survivors once more: do their gradients lead anywhere, and does another search get farther than the attacks?"""
+        rows, spent = self._ordered(sorted(self.tally.survived)), self._decided_passes()
+        gradients = any(step.attack.uses_gradients for step in self.steps)
+        if gradients:
             self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
             self._probes.append(cut_off(self.subjects, self.passes, rows[:SLOPES]))
-        rows = rows[: black_box_sample(self._decided_passes())]
+        if self.custom:
+            self._probes.append(convergence(self._beyond(CONVERGENCE, spent)))
+        if not self.tally.fails:
+            # Controls take the other half of what probes may spend.
+            self._probes.append(black_box(self._beyond(BLACK_BOX, spent // 2 if self.controls else spent)))
+        rows = self._ordered(sorted(self.tally.survived))[: controls_sample(spent)]
+        if self.controls and gradients and rows and not self.tally.fails:
+            self._probes.append(planted(self.subjects, self.passes, rows))
+            self._probes += filter(None, [huge_budget(self.subjects, self.passes, rows)])
+
+    def _beyond(self, search: Beyond, spent: int) -> Found:
+        """A search that the schedule does not have, on a sample of the survivors. What it breaks is broken."""
+        rows = self._ordered(sorted(self.tally.survived))[: search.sample(spent)]
         before = {row: self.subjects.trail.worn(row) for row in rows}
         broken: set[int] = set()
 
@@ -136,21 +152,19 @@ class Run:
             self.tally.revoke(row, found)
             broken.add(row)
 
-        cost = self._meter()
-        search = self._search(
-            BLACK_BOX, accept, survived=lambda row: None, stop=lambda: False, spent=np.zeros_like(self.spent)
-        )
+        cost, nothing = self._meter(), np.zeros_like(self.spent)
+        on_some = self._search(search.probe, accept, survived=lambda row: None, stop=lambda: False, spent=nothing)
         for group in self.subjects.examples.groups(rows):
-            search.over(group)
-        ahead = [row for row in rows if row in broken or self.subjects.trail.worn(row) > before[row] + AHEAD]
-        missed = None
-        if broken:
-            self._add(Stage(BLACK_BOX.name, len(rows), len(broken), cost()))
-            missed = self._remedy()
-        self._probes.append(black_box(len(rows), len(broken), len(ahead), missed))
+            on_some.over(group)
+        ahead = [row for row in rows if row in broken or self.subjects.trail.worn(row) > before[row] + search.ahead]
+        found = Found(len(rows), len(broken), len(ahead))
+        if not broken and not found.mostly_ahead:
+            return found
+        self._add(Stage(search.probe.name, len(rows), len(broken), cost()))
+        return replace(found, missed=self._remedy(Step(search.remedy)))
 
-    def _remedy(self) -> Stage | None:
-        """The gradients missed what a search without them finds: it is let loose on all who stand.
+    def _remedy(self, step: Step) -> Stage | None:
+        """The attacks missed what another search finds: it is let loose on all who stand.
 
         Nothing is left to do where the floor is missed by now.
         """
@@ -161,8 +175,8 @@ class Run:
         if unfinished:
             # A PASS was certain before their turn. Now it may need them, and then it needs the whole schedule on them.
             self._stage(self.steps[-1], unfinished, last=False)
-        self.steps = (*self.steps, Step(REMEDY))
-        return self._stage(self.steps[-1], self.tally.undecided, last=True)
+        self.steps = (*self.steps, step)
+        return self._stage(step, self.tally.undecided, last=True)
 
     def _decided_passes(self) -> int:
         """Passes of the attacks on examples with an outcome: what others in the batch had begun depends on its size."""

@@ -30,12 +30,14 @@ class Profile:
     Attributes:
         steps: cheapest first; each next one sees only the survivors. most: examples at most, None: all.
         early: stop as soon as the verdict is certain. evidence: whether a PASS says anything about robustness.
+        controls: whether the search is also tried on tasks that have a solution.
     """
 
     steps: tuple[Step, ...]
     most: int | None
     early: bool
     evidence: bool
+    controls: bool = False
 
 
 def _annealed(label: str, loss: str, n_steps: int, **more: Any) -> Attack:
@@ -68,7 +70,7 @@ _RELEASE = (
 PROFILES: dict[str, Profile] = {
     "smoke": Profile((_SCAN, _FIRST), most=100, early=True, evidence=False),
     "standard": Profile(_STANDARD, most=None, early=True, evidence=True),
-    "release": Profile(_RELEASE, most=None, early=False, evidence=True),
+    "release": Profile(_RELEASE, most=None, early=False, evidence=True, controls=True),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +61,12 @@ class Subjects:
         self.rivals = objective.rivals(logits, self.goal, _MOST_RIVALS)
         scaled = logits / self.scale.unsqueeze(1)
         self.trail = Trail(objective.margin(scaled, self.goal), self.rivals)
+
+    def under(self, threat: Threat) -> Subjects:
+        """The same examples, all of them under another threat."""
+        other = copy(self)
+        other.threat, other._own = threat, {}
+        return other
 
     def rank(self) -> None:
         """Put the rivals of each example in the order of what one step towards them showed, where that is known."""

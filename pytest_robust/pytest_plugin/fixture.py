@@ -129,7 +129,7 @@ class Robust:
         id = self._id(name)
         if id not in self._checks.records:
             with self._keeping_errors(id):
-                own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile)
+                own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile, waive)
                 chosen, settings = own.over(self._declared), self._settings
                 where = shared_device(settings.first("device", device) or "auto")
                 adapted, threat = self._threat(model, threat, own, where, normalize, classes, non_differentiable)
@@ -155,7 +155,7 @@ class Robust:
                         classes=classes,
                         normalize=None if adapted is not model else normalize,
                         non_differentiable=None if adapted is not model else non_differentiable,
-                        waive=waive,
+                        waive=chosen.waive,
                         autocast=autocast,
                         name=name or self._item.name,
                         stop_early=self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
@@ -196,6 +196,7 @@ class Robust:
         attacks: str | Sequence[str | Attack] | None,
         n: int | None,
         profile: str | None,
+        waive: Mapping[str, str] | None,
     ) -> Declared:
         """What the call itself says.
 
@@ -213,6 +214,7 @@ class Robust:
                 n=n,
                 bounds=bounds,
                 profile=profile,
+                waive=waive,
             )
             for attack in own.attacks or ():
                 if isinstance(attack, str) and attack not in self._registered:

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_robust.budget import Budget, Number, parse_confidence, parse_floor
 from pytest_robust.pytest_plugin.options import NORMS, PROFILES
+from pytest_robust.waivers import checked_waivers
 
 Tier = Literal["critical", "advisory"]
 Floors = Fraction | dict[Budget, Fraction]
@@ -38,6 +39,7 @@ class Declared:
     profile: str | None = None
     tier: Tier | None = None
     confidence: float | None = None
+    waive: dict[str, str] | None = None
 
     def over(self, other: Declared) -> Declared:
         """This declaration, filled up by one farther away."""
@@ -57,6 +59,7 @@ def robust(
     profile: str | None = None,
     tier: Tier | None = None,
     confidence: Number | None = None,
+    waive: Mapping[str, str] | None = None,
 ) -> Declared:
     """The arguments of ``@pytest.mark.robust``.
 
@@ -68,6 +71,7 @@ def robust(
         profile: smoke, standard or release.
         confidence: see ``pytest_robust.evaluate``; for checks with a floor.
         tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
+        waive: findings to set aside, with the reason: ``{"chance": "ten examples only"}``.
 
     Raises:
         TypeError, ValueError: an argument that cannot be used.
@@ -77,6 +81,7 @@ def robust(
     _member("tier", tier, get_args(Tier))
     if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
         raise ValueError(f"n must be a whole number of examples, at least 1, got {n!r}")
+    reasons = None if waive is None else checked_waivers(waive)
     budgets, floors = read_eps(eps), read_floors(min_accuracy)
     if budgets is not None and isinstance(floors, dict):
         for budget in floors:
@@ -84,7 +89,7 @@ def robust(
                 names = ", ".join(map(str, budgets))
                 raise ValueError(f"min_accuracy has a floor for {budget}, which is not among the budgets ({names})")
     sure = None if confidence is None else parse_confidence(confidence)
-    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure)
+    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure, reasons)
 
 
 def read_eps(eps: Number | Budget | Iterable[Number | Budget] | None) -> tuple[Budget, ...] | None:

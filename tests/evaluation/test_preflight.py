@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from pytest_robust.data import load
 from pytest_robust.errors import ModelError, PreflightError, ThreatError
-from pytest_robust.evaluation.preflight import WAIVABLE, Preflight, mode, preflight
+from pytest_robust.evaluation.preflight import Preflight, mode, preflight
 from pytest_robust.models import adapt
 from pytest_robust.threats import L2, Linf
+from pytest_robust.waivers import WAIVABLE
 
 N = 40
 X = torch.rand(N, 3, 2, 2, generator=torch.Generator().manual_seed(0))

@@ -48,9 +48,28 @@ def test_closest_marker_wins_for_each_argument(run: Run):
     assert (str(call.threat.summary()), float(call.min_accuracy), call.n) == ("l2 0.5", 0.3, 10)
 
 
+def test_findings_are_waived_by_the_marker_unless_the_call_waives_others(run: Run):
+    run(
+        "@pytest.mark.robust(eps=0.1, waive={'black-box': 'ticket 12'})\n"
+        "def test_a(robust):\n"
+        "    robust(Fake(), 0)\n"
+        "    robust(Fake(), 0, waive={'slope': 'ticket 13'})\n"
+    ).assert_outcomes(passed=1)
+    assert [call.waive for call in fake_engine.CALLS] == [{"black-box": "ticket 12"}, {"slope": "ticket 13"}]
+
+
+def test_a_call_that_waives_something_unknown_fails_its_test(run: Run):
+    result = run("def test_a(robust): robust(Fake(), 0, eps=0.1, waive={'blackbox': 'ticket 12'})\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["robust(...): waive: 'blackbox' is not a finding that can be waived; use mode, *"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        ("waive={'speed': 'fast'}", "waive: 'speed' is not a finding that can be waived; use mode, *black-box"),
+        ("waive={'slope': ''}", "waive: 'slope' has no reason; say why: waive={'slope': 'the reason'}"),
+        ("waive=['slope']", "waive: it takes findings with reasons"),
         ("epsilon=0.1", "unexpected keyword argument 'epsilon'"),
         ("eps='8//255'", "eps: '8//255' is not a number"),
         ("norm='l3'", "norm must be one of linf, l2, l1, l0, got 'l3'"),
