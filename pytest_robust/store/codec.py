@@ -1,0 +1,93 @@
+"""An evaluation as plain JSON values and arrays, and back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pytest_robust.evaluation import Evaluation
+from pytest_robust.evaluation.result import Cost, Health, HealthCheck, Stage
+from pytest_robust.evaluation.sequential import Sample
+from pytest_robust.store.files import Arrays, DamagedError
+from pytest_robust.threats import ThreatSummary
+
+_ARRAYS = ("labels", "correct", "robust", "predicted", "passes")
+_AS_THEY_ARE = ("name", "model", "objective", "profile", "seed", "device", "bound")
+
+
+def encode(evaluation: Evaluation) -> tuple[dict[str, Any], Arrays]:
+    """The evaluation, whole: ``decode`` gives an equal one."""
+    e = evaluation
+    content = {name: getattr(e, name) for name in _AS_THEY_ARE} | {
+        "seed": int(e.seed),
+        "threat": asdict(e.threat),
+        "attacks": list(e.attacks),
+        "ids": list(e.ids),
+        "classes": None if e.classes is None else list(e.classes),
+        "broken_by": list(e.broken_by),
+        "floor": None if e.floor is None else str(e.floor),
+        "stages": [asdict(stage) for stage in e.stages],
+        "health": [asdict(check) for check in e.health.checks],
+        "cost": asdict(e.cost),
+        "notes": list(e.notes),
+        "sample": None if e.sample is None else asdict(e.sample),
+    }
+    return content, {name: getattr(e, name) for name in _ARRAYS} | pack(e.witnesses)
+
+
+def decode(content: Mapping[str, Any], arrays: Arrays) -> Evaluation:
+    """What ``encode`` was given.
+
+    Raises:
+        DamagedError: a part is missing or is no part of an evaluation.
+    """
+    c = content
+    try:
+        return Evaluation(
+            **{name: c[name] for name in _AS_THEY_ARE} | {name: arrays[name] for name in _ARRAYS},
+            threat=ThreatSummary(**c["threat"]),
+            attacks=tuple(c["attacks"]),
+            ids=tuple(c["ids"]),
+            classes=None if c["classes"] is None else tuple(c["classes"]),
+            broken_by=tuple(c["broken_by"]),
+            floor=None if c["floor"] is None else Fraction(c["floor"]),
+            stages=tuple(Stage(**stage | {"cost": Cost(**stage["cost"])}) for stage in c["stages"]),
+            health=Health(tuple(HealthCheck(**check) for check in c["health"])),
+            cost=Cost(**c["cost"]),
+            notes=tuple(c["notes"]),
+            sample=None if c["sample"] is None else Sample(**c["sample"]),
+            witnesses=unpack(arrays),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from None
+
+
+def pack(tensors: Mapping[int, Tensor]) -> Arrays:
+    """Tensors by row as few arrays: those of one shape and type together."""
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for row, tensor in sorted(tensors.items()):
+        kind = (tensor.dtype, *tensor.shape)
+        alike[kind].append(row)
+    arrays: Arrays = {}
+    for number, rows in enumerate(alike.values()):
+        arrays[f"rows.{number}"] = np.array(rows, dtype=np.int64)
+        arrays[f"points.{number}"] = torch.stack([tensors[row] for row in rows]).numpy()
+    return arrays
+
+
+def unpack(arrays: Arrays) -> dict[int, Tensor]:
+    """What ``pack`` was given."""
+    packed = [name.removeprefix("rows.") for name in arrays if name.startswith("rows.")]
+    found = {
+        int(row): torch.from_numpy(point)
+        for number in packed
+        for row, point in zip(arrays[f"rows.{number}"], arrays[f"points.{number}"], strict=True)
+    }
+    return dict(sorted(found.items()))
