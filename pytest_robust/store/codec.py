@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from pytest_robust.evaluation import Evaluation
+from pytest_robust.evaluation.memory import Arrays, pack, unpack
 from pytest_robust.evaluation.result import Cost, Health, HealthCheck, Stage
 from pytest_robust.evaluation.sequential import Sample
-from pytest_robust.store.files import Arrays, DamagedError
+from pytest_robust.store.files import DamagedError
 from pytest_robust.threats import ThreatSummary
 
 _ARRAYS = ("labels", "correct", "robust", "predicted", "passes")
@@ -67,27 +63,3 @@ def decode(content: Mapping[str, Any], arrays: Arrays) -> Evaluation:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from None
-
-
-def pack(tensors: Mapping[int, Tensor]) -> Arrays:
-    """Tensors by row as few arrays: those of one shape and type together."""
-    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for row, tensor in sorted(tensors.items()):
-        kind = (tensor.dtype, *tensor.shape)
-        alike[kind].append(row)
-    arrays: Arrays = {}
-    for number, rows in enumerate(alike.values()):
-        arrays[f"rows.{number}"] = np.array(rows, dtype=np.int64)
-        arrays[f"points.{number}"] = torch.stack([tensors[row] for row in rows]).numpy()
-    return arrays
-
-
-def unpack(arrays: Arrays) -> dict[int, Tensor]:
-    """What ``pack`` was given."""
-    packed = [name.removeprefix("rows.") for name in arrays if name.startswith("rows.")]
-    found = {
-        int(row): torch.from_numpy(point)
-        for number in packed
-        for row, point in zip(arrays[f"rows.{number}"], arrays[f"points.{number}"], strict=True)
-    }
-    return dict(sorted(found.items()))

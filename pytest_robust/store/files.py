@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pytest_robust.errors import RobustError
+from pytest_robust.evaluation.memory import Arrays
 
-Arrays = dict[str, npt.NDArray[Any]]
 _DIGEST, _CONTENT = "digest", "content"
 
 

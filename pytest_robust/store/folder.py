@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from pytest_robust.evaluation import Evaluation
+from pytest_robust.evaluation.memory import Arrays, Kept
 from pytest_robust.store import files
 from pytest_robust.store.codec import decode, encode
-from pytest_robust.store.files import Arrays, DamagedError
+from pytest_robust.store.files import DamagedError
 
 NAME = ".robust"
 _RUNS_KEPT, _RUNS_REPLAYED = 20, 3
@@ -69,7 +70,7 @@ class Folder:
 
     # -- unfinished ones
 
-    def progress(self, key: str) -> tuple[dict[str, Any], Arrays] | None:
+    def progress(self, key: str) -> Kept | None:
         """How far a check came that was interrupted."""
         return self._read(self._unfinished(key))
 
@@ -145,7 +146,7 @@ class Folder:
     def _unfinished(self, key: str) -> Path:
         return self.root / "unfinished" / f"{key}.safetensors"
 
-    def _read(self, path: Path) -> tuple[dict[str, Any], Arrays] | None:
+    def _read(self, path: Path) -> Kept | None:
         try:
             return files.read_arrays(path)
         except FileNotFoundError:

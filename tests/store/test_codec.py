@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from pytest_robust.evaluation.memory import pack, unpack
 from pytest_robust.evaluation.result import Health, HealthCheck
 from pytest_robust.evaluation.sequential import Sample
-from pytest_robust.store.codec import decode, encode, pack, unpack
+from pytest_robust.store.codec import decode, encode
 from pytest_robust.store.files import DamagedError
 
 
