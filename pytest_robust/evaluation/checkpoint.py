@@ -1,0 +1,154 @@
+"""How far an evaluation has come, so that one that was killed goes on from there, to the same result."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from pytest_robust.evaluation.memory import Arrays, Kept, Memory, pack, unpack
+from pytest_robust.evaluation.passes import Passes
+from pytest_robust.evaluation.result import Cost, Stage
+from pytest_robust.evaluation.search import Observed
+from pytest_robust.evaluation.tally import Break, Tally
+from pytest_robust.evaluation.trail import Trail
+
+_EVERY = 20.0
+"""Seconds between two savings: what a kill may cost."""
+_TOLD = "told."
+Position = tuple[int, int]
+"""A portion of the examples, and a step of the schedule on it."""
+
+
+@dataclass(frozen=True)
+class State:
+    """All that an evaluation knows while its attacks run."""
+
+    tally: Tally
+    trail: Trail
+    observed: Observed
+    rejected: set[int]
+    spent: npt.NDArray[np.int64]
+    stages: dict[str, Stage]
+    passes: Passes
+
+
+class Checkpoint:
+    """Saves the state as it was when a stage began, and what the stage has settled since.
+
+    An example in the middle of a stage is saved as it was at the beginning: it takes that stage anew, and since no example
+    depends on another, to the same end.
+    """
+
+    def __init__(self, memory: Memory, key: str, state: State) -> None:
+        self._memory, self._key, self._state = memory, key, state
+        self._saved = time.monotonic()
+        self._start: Kept | None = None
+        self._position: Position = (0, 0)
+        self._since: Kept | None = None
+
+    def resume(self) -> Position:
+        """Put the state back as it was saved; the stage to go on with, the first where nothing was."""
+        kept = self._memory.progress(self._key)
+        if kept is None:
+            return (0, 0)
+        content, arrays = kept
+        _restore(self._state, content["start"], arrays)
+        self._since = (content["since"], {name: array for name, array in arrays.items() if name.startswith(_TOLD)})
+        position: Position = tuple(content["position"])
+        return position
+
+    def begin(self, position: Position) -> None:
+        """A stage begins."""
+        self._position, self._start = position, _captured(self._state)
+        if position != (0, 0):
+            self.save_if_due()
+
+    def settled(self) -> dict[int, Break | None]:
+        """What the stage that goes on had settled, with what was learnt about these rows; nothing the next time."""
+        if self._since is None:
+            return {}
+        (content, arrays), self._since = self._since, None
+        return _told(self._state, content, arrays)
+
+    def save_if_due(self) -> None:
+        """Save, unless that was done a short while ago."""
+        if self._start is None or time.monotonic() - self._saved < _EVERY:
+            return
+        start, arrays = self._start
+        since, told = _since(self._state)
+        content = {"position": list(self._position), "start": start, "since": since}
+        self._memory.keep(self._key, content, arrays | told)
+        self._saved = time.monotonic()
+
+
+def _captured(state: State) -> Kept:
+    tally, trail = state.tally, state.trail
+    content = {
+        "broken_by": list(tally.broken_by),
+        "survived": sorted(tally.survived),
+        "doubtful": sorted(tally.doubtful),
+        "drawn": sorted(tally.drawn),
+        "rejected": sorted(state.rejected),
+        "observed": {field.name: sorted(getattr(state.observed, field.name)) for field in fields(Observed)},
+        "stages": [asdict(stage) for stage in state.stages.values()],
+        "passes": [state.passes.forward, state.passes.backward],
+    }
+    arrays = {"predicted": tally.predicted.copy(), "spent": state.spent.copy()}
+    return content, arrays | {name: array.copy() for name, array in trail.arrays().items()} | pack(tally.witnesses)
+
+
+def _restore(state: State, content: dict[str, Any], arrays: Arrays) -> None:
+    tally = state.tally
+    tally.broken_by[:] = content["broken_by"]
+    tally.predicted[:] = arrays["predicted"]
+    tally.witnesses |= unpack(arrays)
+    for rows, name in ((tally.survived, "survived"), (tally.doubtful, "doubtful"), (tally.drawn, "drawn")):
+        rows |= set(content[name])
+    tally.standing = tally.broken_by.count(None)
+    state.rejected.update(content["rejected"])
+    for name, rows in content["observed"].items():
+        getattr(state.observed, name).update(rows)
+    state.stages.update((s["attack"], Stage(**s | {"cost": Cost(**s["cost"])})) for s in content["stages"])
+    state.passes.forward, state.passes.backward = content["passes"]
+    state.spent[:] = arrays["spent"]
+    for name, array in state.trail.arrays().items():
+        array[:] = arrays[name]
+
+
+def _since(state: State) -> Kept:
+    told = state.tally.told
+    rows = sorted(told)
+    broken = {row: found for row in rows if (found := told[row]) is not None}
+    content = {
+        "rows": rows,
+        "rejected": sorted(state.rejected & told.keys()),
+        "observed": {field.name: sorted(getattr(state.observed, field.name) & told.keys()) for field in fields(Observed)},
+        "broken": [[row, found.attack, found.predicted] for row, found in broken.items()],
+        "passes": [state.passes.forward, state.passes.backward],
+    }
+    arrays = {f"{_TOLD}spent": state.spent[rows]}
+    arrays |= {_TOLD + name: array[rows] for name, array in state.trail.arrays().items()}
+    return content, arrays | pack({row: found.witness for row, found in broken.items()}, _TOLD)
+
+
+def _told(state: State, content: dict[str, Any], arrays: Arrays) -> dict[int, Break | None]:
+    rows, witnesses = content["rows"], unpack(arrays, _TOLD)
+    state.rejected.update(content["rejected"])
+    for name, seen in content["observed"].items():
+        getattr(state.observed, name).update(seen)
+    state.passes.forward, state.passes.backward = content["passes"]
+    state.spent[rows] = arrays[f"{_TOLD}spent"]
+    for name, array in state.trail.arrays().items():
+        array[rows] = arrays[_TOLD + name]
+    broken = {row: Break(attack, _own(witnesses[row]), predicted) for row, attack, predicted in content["broken"]}
+    return {row: broken.get(row) for row in rows}
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A tensor of its own, not a view of all."""
+    return tensor.clone()
