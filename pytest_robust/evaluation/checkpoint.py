@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from pytest_robust.evaluation.memory import Arrays, Kept, Memory, pack, unpack
 from pytest_robust.evaluation.passes import Passes
@@ -128,10 +127,10 @@ def _since(state: State) -> Kept:
         "rows": rows,
         "rejected": sorted(state.rejected & told.keys()),
         "observed": {field.name: sorted(getattr(state.observed, field.name) & told.keys()) for field in fields(Observed)},
-        "broken": [[row, found.attack, found.predicted] for row, found in broken.items()],
+        "broken": [[row, found.attack, found.predicted, found.distance] for row, found in broken.items()],
         "passes": [state.passes.forward, state.passes.backward],
     }
-    arrays = {f"{_TOLD}spent": state.spent[rows]}
+    arrays: Arrays = {f"{_TOLD}spent": state.spent[rows]}
     arrays |= {_TOLD + name: array[rows] for name, array in state.trail.arrays().items()}
     return content, arrays | pack({row: found.witness for row, found in broken.items()}, _TOLD)
 
@@ -145,10 +144,5 @@ def _told(state: State, content: dict[str, Any], arrays: Arrays) -> dict[int, Br
     state.spent[rows] = arrays[f"{_TOLD}spent"]
     for name, array in state.trail.arrays().items():
         array[rows] = arrays[_TOLD + name]
-    broken = {row: Break(attack, _own(witnesses[row]), predicted) for row, attack, predicted in content["broken"]}
+    broken = {row: Break(by, witnesses[row], predicted, distance) for row, by, predicted, distance in content["broken"]}
     return {row: broken.get(row) for row in rows}
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """A tensor of its own, not a view of all."""
-    return tensor.clone()

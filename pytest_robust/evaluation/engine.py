@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pytest_robust.attacks import Attack
 from pytest_robust.budget import Number, parse_confidence, parse_floor
-from pytest_robust.evaluation.prepare import prepared
+from pytest_robust.evaluation.memory import Memory
+from pytest_robust.evaluation.prepare import opened
 from pytest_robust.evaluation.progress import Report
+from pytest_robust.evaluation.recall import identify, same_sign, sign
 from pytest_robust.evaluation.result import Evaluation, Health
 from pytest_robust.evaluation.run import Run
 from pytest_robust.evaluation.tally import Tally
@@ -39,6 +42,7 @@ def evaluate(
     name: str = "evaluation",
     stop_early: bool = True,
     progress: Report | None = None,
+    memory: Memory | None = None,
 ) -> Evaluation:
     """Attack a model on data within a threat, and say what survived. Nothing of the user's is changed.
 
@@ -63,6 +67,8 @@ def evaluate(
         autocast: search in bfloat16 by ``torch.autocast``, which GPUs do faster. Every adversarial example is verified in
             full precision, and near misses are attacked once more in it. An outcome may then depend on the batch.
         name: of the check, for reports. progress: called with a ``Progress`` as the run goes on.
+        memory: what was found before: a check that is finished is not run again, one that was interrupted goes on, and
+            adversarial examples of earlier runs are tried first.
 
     Raises:
         PreflightError: model and data do not fit together. ModelError: the model failed. ThreatError: the threat is not
@@ -72,7 +78,7 @@ def evaluate(
     if confidence is not None and floor is None:
         raise ValueError("confidence is that of a verdict, so it needs a floor; give min_accuracy as well")
     sure = None if confidence is None else parse_confidence(confidence)
-    with prepared(
+    with opened(
         model,
         data,
         threat,
@@ -88,20 +94,41 @@ def evaluate(
         waive=waive,
         non_differentiable=non_differentiable,
         autocast=autocast,
-    ) as ready:
-        found, subjects, early = ready.found, ready.subjects(), ready.profile.early and stop_early
+    ) as known:
+        early = known.profile.early and stop_early
+        identity = identify(known, floor, early, sure, autocast, dict(waive or {}))
+        key = None if memory is None else identity.check
+        if memory is not None and key is not None:
+            before = memory.finished(key)
+            if before is not None and same_sign(before[1], sign(known)):
+                return replace(before[0], name=name, cached=True)
+        ready = known.preflighted()
+        found, subjects = ready.found, ready.subjects()
         tally = Tally(found.correct, found.logits.argmax(1), floor, early=early, confidence=sure)
         custom, controls = attacks is not None, ready.profile.controls
-        run = Run(name, subjects, ready.passes, ready.steps, tally, progress, custom=custom, controls=controls)
+        run = Run(
+            name,
+            subjects,
+            ready.passes,
+            ready.steps,
+            tally,
+            progress,
+            custom=custom,
+            controls=controls,
+            memory=memory,
+            key=key,
+        )
         run.attack()
         checks = run.health(found.logits)
         weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
+        cost = ready.cost()
+        own_sign = sign(known) if key is not None else {}
     notes = ready.notes
     if sure is not None and not ready.profile.early:
         notes = (*notes, f"the confidence is not used: the {profile} profile decides every example")
     broken_by, robust = tally.final()
-    attacked = (*(step.attack.name for step in ready.steps), *(stage.attack for stage in run.stages))
-    return Evaluation(
+    attacked = (*(stage.attack for stage in run.stages), *(step.attack.name for step in ready.steps))
+    evaluation = Evaluation(
         **ready.facts(),
         name=name,
         threat=threat.summary(),
@@ -114,10 +141,14 @@ def evaluate(
         bound=tally.bound,
         stages=tuple(run.stages),
         health=Health((*ready.findings, *(check.set_aside(waive or {}) for check in checks))),
-        cost=ready.cost(),
+        cost=cost,
         notes=notes,
         witnesses=tally.witnesses,
         weakest=weak,
         sample=tally.sample if tally.bound == "sampled" else None,
         passes=run.spent,
+        identity=identity,
     )
+    if memory is not None and key is not None:
+        memory.finish(key, evaluation, own_sign)
+    return evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,12 +29,12 @@ from pytest_robust.threats import Threat
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Model and data, ready to be attacked.
+class Opened:
+    """Model and data, put together; the model has not been run yet.
 
     Attributes:
         examples: those to attack, as they came. encoded: the same, as the model takes them.
-        found: what the preflight found, clean logits among it. findings: its findings and those before it.
+        mode: findings about the mode that the user left the model in.
         notes: what the user should know, in sentences. began: when, by ``time.perf_counter``.
     """
 
@@ -46,10 +47,38 @@ class Prepared:
     steps: tuple[Step, ...]
     seed: int
     passes: Passes
-    found: Preflight
-    findings: tuple[HealthCheck, ...]
+    mode: tuple[HealthCheck, ...]
+    waive: Mapping[str, str] | None
     notes: tuple[str, ...]
     began: float
+
+    def preflighted(self) -> Prepared:
+        """After the preflight.
+
+        Raises:
+            PreflightError: model and data do not fit together. ModelError: the model failed.
+        """
+        found = preflight(self.model, self.encoded, self.threat, batch_size=self.passes.most, waive=self.waive)
+        self.passes.forward += found.forward
+        self.passes.backward += found.backward
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Prepared(**fields, found=found)
+
+
+@dataclass(frozen=True)
+class Prepared(Opened):
+    """Model and data, ready to be attacked.
+
+    Attributes:
+        found: what the preflight found, clean logits among it.
+    """
+
+    found: Preflight
+
+    @property
+    def findings(self) -> tuple[HealthCheck, ...]:
+        """Those of the preflight, and before it."""
+        return (*self.mode, *self.found.findings)
 
     def subjects(self) -> Subjects:
         """All examples, under the threat."""
@@ -74,7 +103,7 @@ class Prepared:
 
 
 @contextmanager
-def prepared(
+def opened(
     model: object,
     data: object,
     threat: Threat,
@@ -91,12 +120,12 @@ def prepared(
     waive: Mapping[str, str] | None,
     non_differentiable: NonDifferentiable | None,
     autocast: bool,
-) -> Iterator[Prepared]:
+) -> Iterator[Opened]:
     """Inside, the user's model is isolated, in eval mode and in full precision. See ``evaluate`` for the arguments.
 
     Raises:
-        PreflightError: model and data do not fit together. ModelError: the model failed. ThreatError: the threat is not
-            for this model. ValueError: an argument cannot be used.
+        PreflightError: the data cannot be read. ModelError: the model cannot be used. ThreatError: the threat is not for
+            this model. ValueError: an argument cannot be used.
     """
     began = time.perf_counter()
     chosen = profile_named(profile)
@@ -114,9 +143,7 @@ def prepared(
     with full_precision(), adapted.isolated():
         encoded = adapted.encode(examples)
         passes = Passes(adapted, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
-        found = preflight(adapted, encoded, threat, batch_size=passes.most, waive=waive)
-        passes.forward, passes.backward = found.forward, found.backward
-        yield Prepared(
+        yield Opened(
             model=adapted,
             examples=examples,
             encoded=encoded,
@@ -126,8 +153,8 @@ def prepared(
             steps=steps,
             seed=seed,
             passes=passes,
-            found=found,
-            findings=(*mode_findings, *found.findings),
+            mode=mode_findings,
+            waive=waive,
             notes=(*notes, *adapted.notes, *_approximated(adapted)),
             began=began,
         )

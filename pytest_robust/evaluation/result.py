@@ -100,6 +100,22 @@ class Weakest:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What an evaluation is of, as digests; None where something cannot be seen through, so that nothing is concluded.
+
+    Attributes:
+        attack: of the threat, the objective, the attacks with all their parameters, the seed, and the code. data: of the
+            examples, whatever their order. model: of weights, buffers, attributes and source. check: of all of these, and
+            of what else has a say in the outcome.
+    """
+
+    attack: str | None
+    data: str
+    model: str | None
+    check: str | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The outcome of one check.
 
@@ -116,6 +132,7 @@ class Evaluation:
             ``"sampled"`` when a sample was enough. sample: what it says about all examples, else None.
         passes: (n,) int64, forward and backward passes of the attacks on each example; health is not in it.
         weakest: of the broken, the example that breaks at the smallest norm found; None where attacks broke none.
+        identity: what was evaluated, as digests. cached: it was finished before, and not run again.
         stages: one per attack run. health, cost: see there. notes: what the user should know, in sentences.
     """
 
@@ -142,6 +159,8 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     sample: Sample | None = None
     weakest: Weakest | None = None
+    identity: Identity | None = None
+    cached: bool = False
     passes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
 

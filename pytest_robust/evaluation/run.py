@@ -14,11 +14,14 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live
 from pytest_robust.evaluation.beyond import BLACK_BOX, CONVERGENCE, Beyond, Found, black_box, convergence
+from pytest_robust.evaluation.checkpoint import Checkpoint, State
 from pytest_robust.evaluation.controls import controls_sample, huge_budget, planted
 from pytest_robust.evaluation.health import Doubts, repeatable, strength
+from pytest_robust.evaluation.memory import Memory
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.probes import SLOPES, cut_off, slope
 from pytest_robust.evaluation.progress import Progress, Report
+from pytest_robust.evaluation.replay import REPLAY, replay
 from pytest_robust.evaluation.result import Cost, HealthCheck, Stage
 from pytest_robust.evaluation.schedule import Step
 from pytest_robust.evaluation.search import Observed, Search
@@ -50,9 +53,12 @@ class Run:
         *,
         custom: bool,
         controls: bool,
+        memory: Memory | None = None,
+        key: str | None = None,
     ) -> None:
         """
         Args:
+            memory: what is known from before. key: of this check in it; None: it cannot be found again.
             custom: the steps are the user's, who may have chosen too few. controls: try the search on tasks that have a
                 solution.
         """
@@ -64,6 +70,9 @@ class Run:
         self._observed = Observed()
         self._rejected: set[int] = set()
         self._probes: list[HealthCheck] = []
+        self._memory = memory
+        state = State(tally, subjects.trail, self._observed, self._rejected, self.spent, self._stages, passes)
+        self._checkpoint = None if memory is None or key is None else Checkpoint(memory, key, state)
 
     @property
     def stages(self) -> list[Stage]:
@@ -71,16 +80,40 @@ class Run:
 
     def attack(self) -> None:
         """The whole schedule, or as much of it as makes the verdict certain; then a look at whether it could work."""
-        for rows in self._portions():
+        portions = self._portions()
+        resumed = (0, 0) if self._checkpoint is None else self._checkpoint.resume()
+        for number, rows in enumerate(portions):
+            if number < resumed[0]:
+                continue
             self.tally.draw(rows)
-            for step in self.steps:
+            if self._memory is not None and (number, 0) >= resumed:
+                self._replay(self._memory, self.tally.undecided)
+            for at, step in enumerate(self.steps):
+                if (number, at) < resumed:
+                    continue
                 if self.tally.certain:
                     break
+                if self._checkpoint is not None and not self._probes:
+                    self._checkpoint.begin((number, at))
                 self._stage(step, self.tally.undecided, last=step is self.steps[-1])
             self.tally.look()
             if self.tally.certain and self._stays_certain():
                 return
         self._stays_certain()
+
+    def _replay(self, memory: Memory, rows: Sequence[int]) -> None:
+        """What broke these examples before is tried first."""
+        threat, cost = self.subjects.threat, self._meter()
+        known = memory.known(threat.norm, threat.space, [self.subjects.examples.ids[row] for row in rows])
+        if not known:
+            return
+        rows = self._ordered(rows)
+        found = replay(self.subjects, self.passes, rows, known)
+        self.tally.begin(rows, last=False)
+        for row in rows:
+            self.tally.settle(row, found.get(row))
+        tried = sum(self.subjects.examples.ids[row] in known for row in rows)
+        self._add(Stage(REPLAY, tried, len(found), cost()))
 
     def _portions(self) -> list[list[int]]:
         """The examples in the order of their turns: all at once, or where a sample may decide, some at a time.
@@ -217,15 +250,20 @@ class Run:
         standing, cost = self.tally.standing, self._meter()
         for row in spared:
             self._outlived(row)
+        told = {} if self._checkpoint is None else self._checkpoint.settled()
+        for row, outcome in told.items():
+            self._outlived(row) if outcome is None else self.tally.settle(row, outcome)
 
         def stop() -> bool:
             self._tell(attack)
+            if self._checkpoint is not None and not self._probes:
+                self._checkpoint.save_if_due()
             return self.tally.certain
 
         search = self._search(attack, self.tally.settle, survived=self._outlived, stop=stop, spent=self.spent)
         with self.passes.exactly() if step.exact else nullcontext():
             for group in groups:
-                search.over(group)
+                search.over([row for row in group if row not in told])
         self._tell(attack)
         stage = Stage(attack.name, len(worth), standing - self.tally.standing, cost())
         self._add(stage)

@@ -40,7 +40,8 @@ class Tally:
         survived: rows that outlived the last stage. needed: how many must, None without a floor.
         doubtful: rows at which the attacks may not have worked: surviving makes no verdict certain there.
         sequence: where a sample may decide, what it says about all examples that are right without attack.
-        sample: the last look at it.
+        sample: the last look at it. drawn: rows whose turn has come.
+        told: what the stage has made of rows so far, counted or not.
     """
 
     def __init__(
@@ -63,33 +64,33 @@ class Tally:
         sampling = early and confidence is not None and self.needed is not None and self.standing > 0
         self.sequence = ConfidenceSequence(self.standing, confidence) if sampling and confidence is not None else None
         self.sample: Sample | None = None
-        self._drawn: set[int] = set()
+        self.drawn: set[int] = set()
         self._order: Sequence[int] = ()
         self._counted = 0
-        self._waiting: dict[int, Break | None] = {}
+        self.told: dict[int, Break | None] = {}
         self._last = False
 
     def draw(self, rows: Sequence[int]) -> None:
         """It is the turn of these rows now, beside those drawn before."""
-        self._drawn.update(rows)
+        self.drawn.update(rows)
         self.sample = None
 
     def look(self) -> None:
         """What the rows drawn so far, all of them decided, say about the others; doubtful survivors count either way."""
         if self.sequence is not None:
-            drawn, survived, doubtful = len(self._drawn), len(self.survived), len(self.survived & self.doubtful)
+            drawn, survived, doubtful = len(self.drawn), len(self.survived), len(self.survived & self.doubtful)
             least, _ = self.sequence.interval(survived - doubtful, drawn)
             _, most = self.sequence.interval(survived, drawn)
             self.sample = Sample(drawn, survived, self.sequence.total, self.sequence.confidence, least, most)
 
     def begin(self, order: Sequence[int], *, last: bool) -> None:
         """A stage that attacks these rows, in this order. Who outlives the last stage has survived."""
-        self._order, self._counted, self._waiting, self._last = order, 0, {}, last
+        self._order, self._counted, self.told, self._last = order, 0, {}, last
 
     def settle(self, row: int, outcome: Break | None) -> None:
         """What the stage made of an example: a break, or None when it outlived it."""
-        self._waiting[row] = outcome
-        while not self.certain and self._counted < len(self._order) and self._order[self._counted] in self._waiting:
+        self.told[row] = outcome
+        while not self.certain and self._counted < len(self._order) and self._order[self._counted] in self.told:
             self._count(self._order[self._counted])
             self._counted += 1
 
@@ -106,7 +107,7 @@ class Tally:
     @property
     def undecided(self) -> list[int]:
         """Rows drawn that stand and have not survived the last stage."""
-        return [row for row in self.rows_standing if row in self._drawn and row not in self.survived]
+        return [row for row in self.rows_standing if row in self.drawn and row not in self.survived]
 
     @property
     def rows_standing(self) -> list[int]:
@@ -152,7 +153,7 @@ class Tally:
         return by, np.array(robust, dtype=np.bool_)
 
     def _count(self, row: int) -> None:
-        outcome = self._waiting.pop(row)
+        outcome = self.told[row]
         if outcome is not None:
             self._break(row, outcome)
         elif self._last:

@@ -43,6 +43,10 @@ class Trail:
         self._order = torch.from_numpy(np.argsort(-self._reach, axis=1, kind="stable"))
         return self._likely.gather(1, self._order)
 
+    def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
+        """What was learnt, by name, a row per example: to be kept, and written into when it is put back."""
+        return {"closest": self._closest, "reach": self._reach}
+
     def worn(self, row: int) -> float:
         """Which share of its clean margin the example has lost, in [0, 1]."""
         clean = self.clean[row]

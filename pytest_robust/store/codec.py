@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import Arrays, pack, unpack
-from pytest_robust.evaluation.result import Cost, Health, HealthCheck, Stage
+from pytest_robust.evaluation.result import Cost, Health, HealthCheck, Identity, Stage, Weakest
 from pytest_robust.evaluation.sequential import Sample
 from pytest_robust.store.files import DamagedError
 from pytest_robust.threats import ThreatSummary
@@ -34,6 +34,9 @@ def encode(evaluation: Evaluation) -> tuple[dict[str, Any], Arrays]:
         "cost": asdict(e.cost),
         "notes": list(e.notes),
         "sample": None if e.sample is None else asdict(e.sample),
+        "weakest": None if e.weakest is None else asdict(e.weakest),
+        "identity": None if e.identity is None else asdict(e.identity),
+        "cached": e.cached,
     }
     return content, {name: getattr(e, name) for name in _ARRAYS} | pack(e.witnesses)
 
@@ -59,6 +62,9 @@ def decode(content: Mapping[str, Any], arrays: Arrays) -> Evaluation:
             cost=Cost(**c["cost"]),
             notes=tuple(c["notes"]),
             sample=None if c["sample"] is None else Sample(**c["sample"]),
+            weakest=None if c["weakest"] is None else Weakest(**c["weakest"]),
+            identity=None if c["identity"] is None else Identity(**c["identity"]),
+            cached=c["cached"],
             witnesses=unpack(arrays),
         )
     except (KeyError, TypeError, ValueError) as error:

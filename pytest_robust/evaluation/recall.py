@@ -1,0 +1,70 @@
+"""A check that was finished before: found again, and known to be of the same model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pytest_robust import keyed
+from pytest_robust.evaluation.identity import UnknownError, code_digest, digest
+from pytest_robust.evaluation.memory import Arrays
+from pytest_robust.evaluation.prepare import Opened
+from pytest_robust.evaluation.result import Identity
+
+_SAMPLE = 32
+"""Examples by whose logits and gradients a model is known again."""
+_SAME = 1e-3
+"""Difference, as a share of the spread, that another batch or machine makes at most."""
+
+
+def identify(opened: Opened, *rest: object) -> Identity:
+    """The identity of a check; ``rest``: what else has a say in its outcome."""
+    attack = _digest(code_digest(), opened.threat, opened.objective, opened.steps, opened.profile, opened.seed, rest)
+    model, data = _digest(opened.model), digest(sorted(opened.examples.ids))
+    # In order, for outcomes are kept in it. Texts count as the tokens that the model sees.
+    ordered = _digest(opened.examples.ids, opened.examples.classes, opened.encoded.inputs)
+    known = attack is not None and model is not None and ordered is not None
+    return Identity(attack, data, model, digest(attack, model, ordered) if known else None)
+
+
+def sign(opened: Opened) -> Arrays:
+    """What the model makes of a few examples: logits and, of the margin's gradient, the size and one projection.
+
+    Digests see weights and source of the model's own classes, not the functions that these call.
+    """
+    ids, encoded = opened.examples.ids, opened.encoded
+    rows = max(encoded.groups(keyed.order(opened.seed, ids)[:_SAMPLE]), key=len)
+    batch = opened.model.batch(encoded.take(rows))
+
+    def margin(logits: Tensor, _: slice) -> Tensor:
+        best = logits.topk(2, dim=1).values
+        return best[:, 0] - best[:, 1]
+
+    logits, _, grad = opened.passes.gradient(margin, batch.x, batch.context)
+    keys = torch.tensor([keyed.key("sign", ids[row]) for row in rows], device=grad.device)
+    along = keyed.uniform(keys, tuple(grad.shape[1:])) - 0.5
+    grad = grad.double() if grad.device.type != "mps" else grad
+    features = torch.stack([grad.flatten(1).norm(dim=1), (grad * along).flatten(1).sum(1)], 1)
+    return {"logits": logits.double().cpu().numpy(), "gradients": features.cpu().numpy()}
+
+
+def same_sign(one: Arrays, other: Arrays) -> bool:
+    """Whether both are of one model, as far as a few examples tell."""
+    return one.keys() == other.keys() and all(_close(one[name], other[name]) for name in one)
+
+
+def _close(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    if a.shape != b.shape:
+        return False
+    spread = float(np.ptp(a)) or 1.0
+    return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME * spread, equal_nan=True))
+
+
+def _digest(*values: object) -> str | None:
+    try:
+        return digest(*values)
+    except UnknownError:
+        return None
