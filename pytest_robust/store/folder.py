@@ -66,7 +66,8 @@ class Folder:
         """Keep a finished check, and what to recognise its model by."""
         content, arrays = encode(evaluation)
         self._write(self._check(key), content, arrays | {_SIGN + name: array for name, array in sign.items()})
-        self._unfinished(key).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._unfinished(key).unlink(missing_ok=True)
 
     # -- unfinished ones
 

@@ -1,0 +1,89 @@
+"""The folder ``.robust``: checks are found again, and whatever is damaged is named, set aside and made anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pytest_robust.store.folder import Folder, StoreWarning
+
+SIGN = {"logits": np.ones((2, 2))}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path / ".robust")
+
+
+def test_a_finished_check_is_found_again(folder, finished):
+    assert folder.finished("k") is None
+    folder.keep("k", {"a": 1}, {})
+    folder.finish("k", finished, SIGN)
+    evaluation, sign = folder.finished("k")
+    assert evaluation.broken_by == finished.broken_by
+    assert sign.keys() == SIGN.keys()
+    assert folder.progress("k") is None, "what is finished is no more unfinished"
+    assert (folder.root / ".gitignore").read_text().endswith("*\n")
+
+
+def test_damage_is_named_set_aside_and_made_anew(folder, finished):
+    folder.finish("k", finished, SIGN)
+    path = folder.artifact("k")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.warns(StoreWarning, match=r"k\.safetensors cannot be used, and is kept as k\.safetensors\.damaged"):
+        assert folder.finished("k") is None
+    assert folder.finished("k") is None
+    folder.finish("k", finished, SIGN)
+    assert folder.finished("k") is not None
+
+
+def test_a_file_of_another_content_is_damage_too(folder, finished):
+    folder.keep("k", {"not": "an evaluation"}, {})
+    folder.root.joinpath("checks").mkdir()
+    folder.root.joinpath("unfinished", "k.safetensors").rename(folder.artifact("k"))
+    with pytest.warns(StoreWarning, match="cannot be used"):
+        assert folder.finished("k") is None
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, finished):
+    (tmp_path / ".robust").write_text("a file where the folder should be")
+    folder = Folder(tmp_path / ".robust")
+    with pytest.warns(StoreWarning, match="cannot be written .*: the next run starts this check anew"):
+        folder.finish("k", finished, SIGN)
+
+
+def run_of(*keys):
+    return {"checks": [{"key": key} for key in keys]}
+
+
+def test_adversarial_examples_of_the_last_runs_are_known(tmp_path, finished):
+    folder = Folder(tmp_path)
+    folder.finish("k", finished, SIGN)
+    folder.add_run("1", run_of("k"))
+    assert folder.known("linf", "input", finished.ids) == {}, "fixed when the run began"
+    later = Folder(tmp_path)
+    found = later.known("linf", "input", finished.ids)
+    assert found.keys() == {finished.ids[row] for row in finished.witnesses}
+    assert later.known("l2", "input", finished.ids) == {}
+    assert Folder(tmp_path, replayed=()).known("linf", "input", finished.ids) == {}
+
+
+def test_old_runs_go_and_their_checks_with_them(tmp_path, finished, monkeypatch):
+    monkeypatch.setattr("pytest_robust.store.folder._RUNS_KEPT", 2)
+    folder = Folder(tmp_path)
+    for number in range(4):
+        folder.finish(f"k{number}", replace(finished, seed=number), SIGN)
+        folder.add_run(f"run{number}", run_of(f"k{number}", None))
+    assert [path.stem for path in folder.runs()] == ["run3", "run2"]
+    assert [folder.finished(f"k{number}") is not None for number in range(4)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"checks": [1]}', "[]", json.dumps({"checks": 3})])
+def test_a_damaged_run_is_set_aside(tmp_path, text):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "1.json").write_text(text)
+    with pytest.warns(StoreWarning, match=r"1\.json cannot be used"):
+        assert Folder(tmp_path).replayed == ()
