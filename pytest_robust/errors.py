@@ -21,3 +21,7 @@ class EvidenceError(RobustError):
 
 class ThreatError(RobustError, ValueError):
     """The threat model cannot be used as written, or not with this model."""
+
+
+class DamagedError(RobustError):
+    """A file that cannot be what was written: cut off, changed, or of another kind. The message names it."""

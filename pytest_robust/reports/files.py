@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pytest_robust.reports import json_report, markdown
 from pytest_robust.reports.run import Run
+from pytest_robust.whole_files import write_whole
 
 RENDERERS = {".json": json_report.render, ".md": markdown.render}
 
@@ -17,15 +17,7 @@ def write(run: Run, path: Path) -> None:
     Raises:
         OSError: the path cannot be written. What was there before stays.
     """
-    text = RENDERERS[path.suffix](run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not ``tempfile``: its files are private to the user, a report has the permissions of any new file.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, RENDERERS[path.suffix](run).encode())
 
 
 def append_markdown(run: Run, path: Path) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_robust.errors import RobustError
-from pytest_robust.store.files import DamagedError, write_whole
+from pytest_robust.errors import DamagedError, RobustError
+from pytest_robust.whole_files import write_whole
 
 SCHEMA = 1
 FOLDER = "robust-baseline"

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
+from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import Arrays, pack, unpack
 from pytest_robust.evaluation.result import Cost, Health, HealthCheck, Identity, Stage, Weakest
 from pytest_robust.evaluation.sequential import Sample
-from pytest_robust.store.files import DamagedError
 from pytest_robust.threats import ThreatSummary
 
 _ARRAYS = ("labels", "correct", "robust", "predicted", "passes")

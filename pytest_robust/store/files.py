@@ -1,10 +1,9 @@
-"""Files that a reader finds whole or not at all, and that know when they were damaged."""
+"""Files of plain values and arrays that know when they were damaged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,33 +12,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pytest_robust.errors import RobustError
+from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation.memory import Arrays
+from pytest_robust.whole_files import write_whole
 
 _DIGEST, _CONTENT = "digest", "content"
-
-
-class DamagedError(RobustError):
-    """A file that cannot be what was written: cut off, changed, or of another kind. The message names it."""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a process killed meanwhile, leaves the old one or the new one.
-
-    Raises:
-        OSError: it cannot be written. What was there before stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not ``tempfile``: its files are private to the user, these have the permissions of any new file.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, content: Mapping[str, Any], arrays: Arrays) -> None:
@@ -72,13 +49,6 @@ def read_arrays(path: Path) -> tuple[dict[str, Any], Arrays]:
     if not whole or not isinstance(content, dict):
         raise DamagedError(f"{path}: its content is not what was written")
     return content, arrays
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file, so that it is kept and no longer in the way; its new name."""
-    other = path.with_name(f"{path.name}.damaged")
-    path.replace(other)
-    return other
 
 
 def _digest(text: str, arrays: Arrays) -> str:

@@ -1,8 +1,7 @@
-"""The folder ``.robust``: finished and unfinished checks by what they are of, and runs."""
+"""The folder ``.robust``: finished and unfinished checks by what they are of, adversarial examples of the last runs."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,20 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import Arrays, Kept
 from pytest_robust.store import files
 from pytest_robust.store.codec import decode, encode
-from pytest_robust.store.files import DamagedError
+from pytest_robust.store.runs import StoreWarning, give_up, make, recent_keys
 
-NAME = ".robust"
-_RUNS_KEPT, _RUNS_REPLAYED = 20, 3
 _POINTS = 4
 """Adversarial examples tried per example: each costs a forward pass."""
-
-
-class StoreWarning(UserWarning):
-    """Something in the folder could not be used; the run goes on without."""
 
 
 class Folder:
@@ -44,7 +38,7 @@ class Folder:
     def __init__(self, root: Path, replayed: Sequence[str] | None = None) -> None:
         """``replayed``: the keys, where another process has fixed them; None: those of the last runs."""
         self.root = root
-        self.replayed = tuple(self._recent() if replayed is None else replayed)
+        self.replayed = tuple(recent_keys(root) if replayed is None else replayed)
         self._corpus: dict[tuple[str, str, str], list[Tensor]] | None = None
 
     # -- finished checks
@@ -59,7 +53,7 @@ class Folder:
         try:
             return decode(content, arrays), {name.removeprefix(_SIGN): array for name, array in own.items()}
         except DamagedError as error:
-            self._give_up(self._check(key), error)
+            give_up(self._check(key), error)
             return None
 
     def finish(self, key: str, evaluation: Evaluation, sign: Arrays) -> None:
@@ -100,44 +94,9 @@ class Folder:
                     points.append(point)
         return dict(corpus)
 
-    # -- runs
-
-    def add_run(self, name: str, run: Mapping[str, Any]) -> Path:
-        """Keep a run as ``runs/NAME.json``; the oldest go, and with them the checks that no run names any more.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self._make()
-        path = self.root / "runs" / f"{name}.json"
-        files.write_whole(path, (json.dumps(run, sort_keys=True) + "\n").encode())
-        paths = self.runs()
-        for old in paths[_RUNS_KEPT:]:
-            old.unlink(missing_ok=True)
-        named = {key for kept in paths[:_RUNS_KEPT] for key in self._keys(kept)}
-        for check in (self.root / "checks").glob("*.safetensors"):
-            if check.stem not in named:
-                check.unlink(missing_ok=True)
-        return path
-
-    def runs(self) -> list[Path]:
-        """The files of the runs kept, the latest first."""
-        return sorted((self.root / "runs").glob("*.json"), key=lambda path: path.name, reverse=True)
-
     def artifact(self, key: str) -> Path:
         """The file of a finished check."""
         return self._check(key)
-
-    def _recent(self) -> list[str]:
-        return list(dict.fromkeys(key for path in self.runs()[:_RUNS_REPLAYED] for key in self._keys(path)))
-
-    def _keys(self, path: Path) -> list[str]:
-        try:
-            run = json.loads(path.read_text(encoding="utf-8"))
-            return [check["key"] for check in run["checks"] if check.get("key")]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._give_up(path, error)
-            return []
 
     # -- files
 
@@ -153,31 +112,16 @@ class Folder:
         except FileNotFoundError:
             return None
         except (OSError, DamagedError) as error:
-            self._give_up(path, error)
+            give_up(path, error)
             return None
 
     def _write(self, path: Path, content: Mapping[str, Any], arrays: Arrays) -> None:
         try:
-            self._make()
+            make(self.root)
             files.write_arrays(path, content, arrays)
         except OSError as error:
-            self._warn(f"{path} cannot be written ({error.strerror or error}): the next run starts this check anew")
-
-    def _give_up(self, path: Path, error: Exception) -> None:
-        aside = ""
-        with suppress(OSError):
-            aside = f", and is kept as {files.set_aside(path).name}" if path.is_file() else ""
-        self._warn(f"{path} cannot be used{aside}: {error}")
-
-    @staticmethod
-    def _warn(text: str) -> None:
-        warnings.warn(StoreWarning(text), stacklevel=2)
-
-    def _make(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        ignore = self.root / ".gitignore"
-        if not ignore.is_file():
-            files.write_whole(ignore, b"# Made by pytest-robust: what it found, to be found again. May be deleted.\n*\n")
+            text = f"{path} cannot be written ({error.strerror or error}): the next run starts this check anew"
+            warnings.warn(StoreWarning(text), stacklevel=2)
 
 
 _SIGN = "sign."

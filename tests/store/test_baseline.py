@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_robust.errors import DamagedError
 from pytest_robust.store.baseline import Baseline, BaselineError, Source, file_of
-from pytest_robust.store.files import DamagedError
 
 
 def baseline(n: int = 10, id: str = "tests/test_it.py::test_net[linf-8/255]", **changes) -> Baseline:

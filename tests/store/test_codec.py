@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation.memory import pack, unpack
 from pytest_robust.evaluation.result import Health, HealthCheck
 from pytest_robust.evaluation.sequential import Sample
 from pytest_robust.store.codec import decode, encode
-from pytest_robust.store.files import DamagedError
 
 
 def same(a, b):

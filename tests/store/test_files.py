@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_robust.errors import DamagedError
 from pytest_robust.store import files
-from pytest_robust.store.files import DamagedError
+from pytest_robust.whole_files import set_aside, write_whole
 
 CONTENT = {"name": "check", "n": 3, "none": None}
 ARRAYS = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "flags": np.array([True, False]), "none": np.zeros((0, 2))}
@@ -73,13 +74,13 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
     before = path.read_bytes()
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        files.write_whole(path, b"new")
+        write_whole(path, b"new")
     assert path.read_bytes() == before
     assert len(list(path.parent.iterdir())) == 1
 
 
 def test_damaged_files_are_set_aside(path):
-    other = files.set_aside(path)
+    other = set_aside(path)
     assert other.name == "a.safetensors.damaged"
     assert other.is_file()
     assert not path.exists()

@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pytest_robust.store.folder import Folder, StoreWarning
+from pytest_robust.store import runs
+from pytest_robust.store.folder import Folder
+from pytest_robust.store.runs import StoreWarning, add_run
 
 SIGN = {"logits": np.ones((2, 2))}
 
@@ -62,7 +64,7 @@ def run_of(*keys):
 def test_adversarial_examples_of_the_last_runs_are_known(tmp_path, finished):
     folder = Folder(tmp_path)
     folder.finish("k", finished, SIGN)
-    folder.add_run("1", run_of("k"))
+    add_run(tmp_path, "1", run_of("k"))
     assert folder.known("linf", "input", finished.ids) == {}, "fixed when the run began"
     later = Folder(tmp_path)
     found = later.known("linf", "input", finished.ids)
@@ -72,12 +74,12 @@ def test_adversarial_examples_of_the_last_runs_are_known(tmp_path, finished):
 
 
 def test_old_runs_go_and_their_checks_with_them(tmp_path, finished, monkeypatch):
-    monkeypatch.setattr("pytest_robust.store.folder._RUNS_KEPT", 2)
+    monkeypatch.setattr("pytest_robust.store.runs._KEPT", 2)
     folder = Folder(tmp_path)
     for number in range(4):
         folder.finish(f"k{number}", replace(finished, seed=number), SIGN)
-        folder.add_run(f"run{number}", run_of(f"k{number}", None))
-    assert [path.stem for path in folder.runs()] == ["run3", "run2"]
+        add_run(tmp_path, f"run{number}", run_of(f"k{number}", None))
+    assert [path.stem for path in runs.runs(tmp_path)] == ["run3", "run2"]
     assert [folder.finished(f"k{number}") is not None for number in range(4)] == [False, False, True, True]
 
 

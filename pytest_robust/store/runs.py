@@ -1,0 +1,77 @@
+"""The runs kept in ``.robust``. No torch here: the process that gathers a run does not evaluate."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pytest_robust.whole_files import set_aside, write_whole
+
+FOLDER = ".robust"
+_KEPT, _REPLAYED = 20, 3
+
+
+class StoreWarning(UserWarning):
+    """Something in the folder could not be used; the run goes on without."""
+
+
+def make(root: Path) -> None:
+    """The folder, which git and others ignore.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    ignore = root / ".gitignore"
+    if not ignore.is_file():
+        write_whole(ignore, b"# Made by pytest-robust: what it found, to be found again. May be deleted.\n*\n")
+
+
+def add_run(root: Path, name: str, run: Mapping[str, Any]) -> Path:
+    """Keep a run as ``runs/NAME.json``; the oldest go, and with them the checks that no run names any more.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    make(root)
+    path = root / "runs" / f"{name}.json"
+    write_whole(path, (json.dumps(run, sort_keys=True) + "\n").encode())
+    paths = runs(root)
+    for old in paths[_KEPT:]:
+        old.unlink(missing_ok=True)
+    named = {key for kept in paths[:_KEPT] for key in _keys(kept)}
+    for check in (root / "checks").glob("*.safetensors"):
+        if check.stem not in named:
+            check.unlink(missing_ok=True)
+    return path
+
+
+def runs(root: Path) -> list[Path]:
+    """The files of the runs kept, the latest first."""
+    return sorted((root / "runs").glob("*.json"), key=lambda path: path.name, reverse=True)
+
+
+def recent_keys(root: Path) -> list[str]:
+    """Keys of the checks of the last runs, whose adversarial examples are tried first."""
+    return list(dict.fromkeys(key for path in runs(root)[:_REPLAYED] for key in _keys(path)))
+
+
+def give_up(path: Path, error: Exception) -> None:
+    """Name a file that cannot be used, and set it aside."""
+    aside = ""
+    with suppress(OSError):
+        aside = f", and is kept as {set_aside(path).name}" if path.is_file() else ""
+    warnings.warn(StoreWarning(f"{path} cannot be used{aside}: {error}"), stacklevel=2)
+
+
+def _keys(path: Path) -> list[str]:
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        return [check["key"] for check in run["checks"] if check.get("key")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        give_up(path, error)
+        return []
