@@ -14,7 +14,7 @@ import pytest
 
 from pytest_robust.budget import Budget, Number
 from pytest_robust.errors import RobustError, ThreatError
-from pytest_robust.pytest_plugin import marker, progress
+from pytest_robust.pytest_plugin import marker, memory, progress
 from pytest_robust.pytest_plugin.marker import Declared, Default, floor_of
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
@@ -160,6 +160,7 @@ class Robust:
                         name=name or self._item.name,
                         stop_early=self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                         progress=watcher,
+                        memory=memory.folder(self._item.config),
                     )
                 finally:
                     watcher.close()

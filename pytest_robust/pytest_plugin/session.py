@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pytest_robust
+from pytest_robust.pytest_plugin import memory
 from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
 from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
@@ -34,6 +35,7 @@ class Ledger:
         self._reported: set[str] = set()
         self._usage_error: str | None = None
         self._problems: list[str] = []
+        self._notes: list[str] = []
         self._run: Run | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -99,6 +101,13 @@ class Ledger:
             self._attempt(f"ERROR: --robust-report {path}", path, append=False)
         if self._problems:
             session.testsfailed += 1
+        if self._run["checks"]:
+            try:
+                memory.keep(self._config, self._run)
+            except OSError as error:
+                self._notes.append(
+                    f"warning: the run cannot be kept in {memory.root(self._config)}: {error.strerror or error}"
+                )
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary and self._shows:
             # Nobody asked for this one in this run: a failure is said, but fails nothing.
@@ -129,6 +138,8 @@ class Ledger:
             terminalreporter.section("robustness")
             for line, good in terminal.table(self._run):
                 write(line, green=good is True, red=good is False)
+        for note in self._notes:
+            write(note, yellow=True)
         for problem in self._problems:
             write(problem, red=True)
         interrupted = self._config.stash.get(LAST, None)

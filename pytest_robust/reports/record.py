@@ -61,6 +61,9 @@ def record(evaluation: Evaluation, id: str) -> Record:
             {"attack": s.attack, "attacked": s.attacked, "broken": s.broken, "cost": _cost(s.cost)} for s in e.stages
         ],
         "cost": _cost(e.cost),
+        "cached": e.cached,
+        "key": None if e.identity is None else e.identity.check,
+        "digests": None if e.identity is None else {k: getattr(e.identity, k) for k in ("attack", "data", "model")},
         "notes": list(e.notes),
         "examples": {
             "ids": list(e.ids),

@@ -157,7 +157,8 @@ def _health(check: Record) -> list[str]:
 def _cost(check: Record, seconds: bool) -> str:
     cost = check["cost"]
     time = f"{cost['seconds']:.1f} s " if seconds else ""
-    return f"{time}on {check['device']}, {cost['forward']:,} forward, {cost['backward']:,} backward"
+    cached = "cached; it took " if check["cached"] and seconds else ""
+    return f"{cached}{time}on {check['device']}, {cost['forward']:,} forward, {cost['backward']:,} backward"
 
 
 def _ascii(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 from projects import ARGUMENTS
@@ -72,12 +73,24 @@ def test_one_session_shows_every_kind_of_verdict(real):
     assert all(check["cost"]["forward"] > 0 and check["cost"]["backward"] > 0 for check in checks)
 
 
+def report(real, *options: str) -> str:
+    real.runpytest_inprocess(*ARGUMENTS, "--robust-device=cpu", "--robust-report=r.json", *options)
+    return re.sub(r'"seconds": [0-9.e-]+', "", (real.path / "r.json").read_text())
+
+
 def test_reports_are_equal_but_for_the_seconds(real):
-    texts = []
-    for _ in range(2):
-        real.runpytest_inprocess(*ARGUMENTS, "--robust-device=cpu", "--robust-report=r.json")
-        texts.append(re.sub(r'"seconds": [0-9.e-]+', "", (real.path / "r.json").read_text()))
-    assert texts[0] == texts[1]
+    first = report(real)
+    shutil.rmtree(real.path / ".robust")
+    assert report(real) == first
+
+
+def test_what_was_finished_is_not_run_again_and_says_so(real):
+    first, second = report(real), report(real)
+    assert '"cached": true' not in first
+    assert second.count('"cached": true') == first.count('"cached": false') > 2
+    assert second.replace('"cached": true', '"cached": false') == first
+    assert len(list((real.path / ".robust" / "runs").iterdir())) >= 1
+    assert (real.path / ".robust" / ".gitignore").read_text().endswith("*\n")
 
 
 def test_a_model_without_a_test_file(real):
