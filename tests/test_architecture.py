@@ -25,11 +25,13 @@ def test_import_rules_hold():
 def test_import_rules_notice_an_arrow_that_runs_backwards(tmp_path):
     shutil.copytree(ROOT / "pytest_robust", tmp_path / "pytest_robust", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "pytest_robust" / "threats" / "wrong.py").write_text("import pytest\nimport pytest_robust.attacks\n")
+    wrong = "import hypothesis\nimport pytest\nimport pytest_robust.attacks\n"
+    (tmp_path / "pytest_robust" / "threats" / "wrong.py").write_text(wrong)
     result = lint_imports(tmp_path)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "pytest_robust.threats is not allowed to import pytest_robust.attacks" in result.stdout
     assert "pytest_robust.threats.wrong -> pytest" in result.stdout
+    assert "pytest_robust.threats.wrong -> hypothesis" in result.stdout
 
 
 def test_files_stay_readable():

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import pytest_robust
-from pytest_robust import attacks, threats
+from pytest_robust import attacks, strategies, threats
 from pytest_robust.evaluation import beyond, controls, health, preflight, probes
 from pytest_robust.evaluation.schedule import PROFILES
 
@@ -150,8 +150,19 @@ def test_reference_has_every_public_name():
 
 
 def test_reference_has_every_attack_and_no_other():
-    table = REFERENCE.split("### Attacks")[1].split("### Errors")[0]
+    table = REFERENCE.split("### Attacks")[1].split("### Strategies")[0]
     assert re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE) == list(attacks.NAMES)
+
+
+def test_reference_has_every_strategy_and_its_signature():
+    table = REFERENCE.split("### Strategies")[1].split("### Errors")[0]
+    rows = dict(re.findall(r"^\| `(\w+)\((.*?)\)` \|", table, re.MULTILINE))
+    assert sorted(rows) == sorted(strategies.__all__)
+    for name, written in rows.items():
+        signature = inspect.signature(getattr(strategies, name))
+        known = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "options"]
+        said = str(signature.replace(parameters=known, return_annotation=signature.empty)).replace("'", '"')
+        assert f"({written})" == said
 
 
 def test_reference_has_every_profile_as_it_is():

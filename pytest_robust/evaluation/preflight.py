@@ -106,8 +106,8 @@ def preflight(
     passes = Passes(model, batch_size)
     _check_unit(threat, findings)
     _check_inputs(model, examples, threat, batch_size, findings)
-    logits = _logits(model, examples, passes)
-    _check_finite(logits, examples)
+    logits = clean_logits(model, examples, passes)
+    check_finite(logits, examples)
     _check_labels(logits, examples)
     predicted = logits.argmax(1)
     _check_variety(logits, predicted, examples, findings)
@@ -215,7 +215,7 @@ def _explain_bounds(
     return f"inputs range from {lowest:.4g} to {highest:.4g}, and {outside} of {n} examples leave {shown}; {fix}"
 
 
-def _logits(model: Model, examples: Examples, passes: Passes) -> Tensor:
+def clean_logits(model: Model, examples: Examples, passes: Passes) -> Tensor:
     """(n, C) on the CPU, in data order."""
     order: list[int] = []
     parts: list[Tensor] = []
@@ -232,7 +232,7 @@ def _logits(model: Model, examples: Examples, passes: Passes) -> Tensor:
     return torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
 
 
-def _check_finite(logits: Tensor, examples: Examples) -> None:
+def check_finite(logits: Tensor, examples: Examples) -> None:
     broken = (~logits.isfinite().all(1)).nonzero().flatten()
     if len(broken):
         raise PreflightError(

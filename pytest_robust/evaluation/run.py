@@ -51,8 +51,9 @@ class Run:
         tally: Tally,
         report: Report | None,
         *,
-        custom: bool,
-        controls: bool,
+        custom: bool = False,
+        controls: bool = False,
+        probing: bool = True,
         memory: Memory | None = None,
         key: str | None = None,
     ) -> None:
@@ -60,12 +61,12 @@ class Run:
         Args:
             memory: what is known from before. key: of this check in it; None: it cannot be found again.
             custom: the steps are the user's, who may have chosen too few. controls: try the search on tasks that have a
-                solution.
+                solution. probing: look at survivors once more; without it, that they survived says little.
         """
         self.name, self.subjects, self.passes, self.steps = name, subjects, passes, steps
         self.tally, self.report = tally, report
         self._stages: dict[str, Stage] = {}
-        self.custom, self.controls = custom, controls
+        self.custom, self.controls, self.probing = custom, controls, probing
         self.spent = np.zeros(len(subjects.examples), dtype=np.int64)
         self._observed = Observed()
         self._rejected: set[int] = set()
@@ -129,7 +130,8 @@ class Run:
 
         A FAIL is a proof: only a PASS, or a figure without a floor, can owe something to attacks that could not.
         """
-        if not self._probes and not self.tally.fails and self.tally.survived and self.subjects.threat.budget.value > 0:
+        probing = self.probing and not self._probes and self.subjects.threat.budget.value > 0
+        if probing and not self.tally.fails and self.tally.survived:
             with self.passes.exactly():
                 self._probe()
             self.tally.doubtful |= self._doubts(sorted(self.tally.survived)).doubtful

@@ -323,7 +323,7 @@ class Robust:
         typed = self._settings.command_line
         budget = self._chosen_budget(Declared()) if typed.eps else threat.budget
         if typed.norm is None or typed.norm == threat.norm:
-            return replace(threat, eps=budget)  # type: ignore[type-var]  # threats are frozen dataclasses with an eps
+            return threat.with_eps(budget)
         if getattr(threat, "mask", None) is not None:
             raise pytest.UsageError("--robust-force cannot change the norm of a threat with a mask; drop --robust-norm")
         return threats.make(typed.norm, budget, bounds=getattr(threat, "bounds", (0, 1)), space=threat.space)

@@ -18,7 +18,7 @@ _BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 NORMS = tuple(_BALLS)
 
 __all__ = [
-    "L0", "L1", "L2", "NORMS", "Ball", "EmbeddingBall", "Linf", "Region", "Threat", "ThreatSummary", "make",
+    "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "EmbeddingBall", "Linf", "Region", "Threat", "ThreatSummary", "make",
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -63,12 +63,12 @@ class Ball(ABC):
         ThreatError: eps is no number or negative, or the bounds are no pair with low < high.
     """
 
-    space: ClassVar[str] = "input"
+    space = "input"
 
     eps: Number | Budget
     bounds: Bounds = (0, 1)
     mask: Tensor | None = None
-    budget: Budget = field(init=False)
+    budget: Budget = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -85,6 +85,10 @@ class Ball(ABC):
     @property
     def norm(self) -> str:
         return self.geometry.name
+
+    def with_eps(self, eps: Number | Budget) -> Ball:
+        """The same threat with another budget."""
+        return replace(self, eps=eps)
 
     def summary(self) -> ThreatSummary:
         """The threat in plain values, for reports."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -29,7 +29,7 @@ class EmbeddingBall(Ball):
         ThreatError: eps is no number or negative, or no such norm or ``per``.
     """
 
-    space: ClassVar[str] = "embedding"
+    space = "embedding"
 
     bounds: Bounds = field(default=None, init=False)
     mask: Tensor | None = field(default=None, init=False)

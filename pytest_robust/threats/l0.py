@@ -63,6 +63,10 @@ class L0(Ball):
     def __init__(self, k: Number | Budget, bounds: Bounds = (0, 1), mask: Tensor | None = None) -> None:
         super().__init__(k, bounds, mask)
 
+    def with_eps(self, eps: Number | Budget) -> L0:
+        """The same threat with another number of features."""
+        return L0(eps, self.bounds, self.mask)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.budget.value.denominator != 1:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pytest_robust.budget import Budget
+from pytest_robust.budget import Budget, Number
 from pytest_robust.threats.region import Region
 from pytest_robust.threats.summary import ThreatSummary
 
@@ -26,6 +26,10 @@ class Threat(Protocol):
 
     @property
     def budget(self) -> Budget: ...
+    def with_eps(self, eps: Number | Budget) -> Threat:
+        """The same threat with another budget."""
+        ...
+
     def summary(self) -> ThreatSummary: ...
     def region(self, origin: Tensor, free: Tensor | None = None) -> Region: ...
     def start(self, region: Region, keys: Tensor) -> Tensor: ...

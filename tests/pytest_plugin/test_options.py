@@ -41,14 +41,15 @@ def test_force_puts_the_command_line_first(run: Run):
 
 def test_force_wins_over_the_call(run: Run):
     source = (
-        "from pytest_robust import Linf\n"
+        "from pytest_robust import L0, Linf\n"
         "def test_a(robust):\n"
         "    robust(Fake(), 0, eps=3, norm='l1', seed=1, attacks='pgd', profile='release', device='cpu')\n"
         "    robust(Fake(), 0, Linf(0.1, mask='m'))\n"
+        "    robust(Fake(), 0, L0(2))\n"
     )
-    options = ("--robust-eps=0.5", "--robust-attack=fgsm", "--robust-profile=smoke", "--robust-device=cuda:1")
+    options = ("--robust-eps=1", "--robust-attack=fgsm", "--robust-profile=smoke", "--robust-device=cuda:1")
     run(source, *options, "--robust-seed=9", "--robust-force").assert_outcomes(passed=1)
-    assert summaries() == ["l1 0.5", "linf 0.5"]
+    assert summaries() == ["l1 1", "linf 1", "l0 1"]
     assert fake_engine.CALLS[1].threat.mask == "m"
     call = fake_engine.CALLS[0]
     assert (call.seed, call.attacks, call.profile, call.device) == (9, ["fgsm"], "smoke", "cuda:1")

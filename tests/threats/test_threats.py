@@ -18,6 +18,16 @@ def test_eps_is_kept_exact_and_shown_as_typed():
     assert threat.budget.value * 255 == 8
 
 
+@pytest.mark.parametrize("ball", [*BALLS, lambda eps, bounds, mask: EmbeddingBall(eps, "linf", "sequence")])
+def test_the_same_threat_with_another_budget(ball):
+    threat = ball(2, bounds=(-1, 1), mask=torch.tensor([True, False]))
+    other = threat.with_eps("1")
+    assert (type(other), other.norm, other.budget.value) == (type(threat), threat.norm, 1)
+    assert (other.bounds, other.mask) == (threat.bounds, threat.mask)
+    assert getattr(other, "per", None) == getattr(threat, "per", None)
+    assert threat.budget.value == 2
+
+
 def test_per_channel_and_per_feature_bounds():
     x = torch.full((2, 3, 4, 4), 0.5)
     low, high = torch.tensor([0.45, 0.4, 0.0]), torch.tensor([0.5, 0.9, 1.0])
