@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_robust.attacks import APGD, FGSM, PGD, Square
+    from pytest_robust.attacks import APGD, FGSM, PGD, Square, Sweep
     from pytest_robust.budget import Budget
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
-    from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf
+    from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf, Negation, Photometric, Spatial
 
 _HOMES = {
-    "attacks": ("APGD", "FGSM", "PGD", "Square"),
+    "attacks": ("APGD", "FGSM", "PGD", "Square", "Sweep"),
     "budget": ("Budget",),
     "data": ("Examples",),
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
@@ -28,14 +28,14 @@ _HOMES = {
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
-    "threats": ("EmbeddingBall", "L0", "L1", "L2", "Linf"),
+    "threats": ("EmbeddingBall", "L0", "L1", "L2", "Linf", "Negation", "Photometric", "Spatial"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples", "Linf",
-    "ModelError", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Square", "Targeted", "ThreatError",
-    "Untargeted", "evaluate",
+    "ModelError", "Negation", "Photometric", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Spatial",
+    "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

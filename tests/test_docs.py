@@ -171,6 +171,8 @@ def test_reference_has_every_profile_as_it_is():
         row[1]: re.findall(r"`([\w-]+)`", row[2]) for row in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE)
     }
     assert rows == {name: [step.attack.name for step in profile.steps] for name, profile in PROFILES.items()}
+    few = re.findall(r"`([\w-]+)`", table.split("For image transforms")[1])
+    assert {step.attack.name for profile in PROFILES.values() for step in profile.few} == {n for n in few if "sweep" in n}
 
 
 def test_verdicts_names_every_finding_and_no_other():

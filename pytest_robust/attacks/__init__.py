@@ -9,6 +9,7 @@ from pytest_robust.attacks.live import Live
 from pytest_robust.attacks.pgd import FGSM, PGD
 from pytest_robust.attacks.protocol import Attack
 from pytest_robust.attacks.square import Square
+from pytest_robust.attacks.sweep import Sweep
 
 _MAKERS: dict[str, Callable[[], Attack]] = {
     "fgsm": FGSM,
@@ -23,10 +24,11 @@ _MAKERS: dict[str, Callable[[], Attack]] = {
     "apgd-dlr": lambda: APGD("dlr"),
     "apgd-t": lambda: APGD("margin-t", n_targets=9),
     "square": Square,
+    "sweep": Sweep,
 }
 NAMES = tuple(_MAKERS)
 
-__all__ = ["APGD", "FGSM", "NAMES", "PGD", "Attack", "Live", "Square", "make"]
+__all__ = ["APGD", "FGSM", "NAMES", "PGD", "Attack", "Live", "Square", "Sweep", "make"]
 
 
 def make(name: str) -> Attack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pytest_robust.attacks import PGD, Attack, Square
+from pytest_robust.attacks import PGD, Attack, Square, Sweep
 from pytest_robust.evaluation.result import HealthCheck, Level, Stage
 
 
@@ -93,14 +93,22 @@ BLACK_BOX = Beyond(
     Square(n_steps=_QUERIES, label="square-probe"), Square(n_steps=5 * _QUERIES, label="square-all"),
     ahead=0.01, least=8, most=64, share=0.07,
 )  # fmt: skip
+FEW = Beyond(
+    Sweep(n_steps=_QUERIES, label="sweep-probe"), Sweep(n_steps=5 * _QUERIES, label="sweep-all"),
+    ahead=0.01, least=16, most=64, share=0.07,
+)  # fmt: skip
+"""In place of the black box where a point has few numbers, of which the other would try the corners."""
 
 
-def black_box(found: Found) -> HealthCheck:
-    """Did a short search without gradients get farther than all attacks that had them?
+def black_box(found: Found, *, few: bool = False) -> HealthCheck:
+    """Did a short search without gradients get farther than all attacks?
 
     It finds adversarial examples that gradients hide. Breaking is not needed for an answer: with the threshold of the model
     moved to the best point of that search, an adversarial example provably exists there, and a working attack must have
     come as far.
+
+    Args:
+        few: whether a point has few numbers, which were searched in place of pixels.
     """
     if not found.sample:
         return HealthCheck("black-box", "trusted", "no survivor was left to search")
@@ -110,12 +118,14 @@ def black_box(found: Found) -> HealthCheck:
     elif found.broken or found.ahead > max(1, 0.25 * found.sample):
         level = "suspicious"
     if level == "trusted":
-        fine = f"random queries came no farther than gradients on {found.sample - found.ahead} of {found.sample}"
+        fine = f"random queries came no farther than the attacks on {found.sample - found.ahead} of {found.sample}"
         return HealthCheck("black-box", level, fine)
-    masked = "gradients are masked" if level == "invalid" else "gradients may be masked"
+    sure = "are" if level == "invalid" else "may be"
+    reason = f"gradients {sure} masked; look for rounding, quantisation, .detach() or no_grad() on part of the forward pass"
+    if few:
+        reason = "they search too little for this model; leave attacks out, or use the profile 'release'"
     detail = (
         f"{_QUERIES} random queries without gradients broke {found.broken} of {found.sample} survivors and came farther "
-        f"than every attack on {found.ahead}{found.rest}: {masked}; look for rounding, quantisation, .detach() or no_grad() "
-        "on part of the forward pass"
+        f"than every attack on {found.ahead}{found.rest}: {reason}"
     )
     return HealthCheck("black-box", level, detail)

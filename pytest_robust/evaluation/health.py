@@ -129,12 +129,12 @@ def _alone(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> torch.Ten
     return torch.cat(results)
 
 
-def strength(attacks: Sequence[Attack], *, proof: bool, survivors: bool) -> HealthCheck:
+def strength(attacks: Sequence[Attack], *, proof: bool, survivors: bool, exhausted: bool) -> HealthCheck:
     """A few gradient steps, or a few random queries, are no attack to pass a model on.
 
     Args:
         attacks: those that ran on anything. proof: enough was broken to miss the floor, by whatever it was.
-        survivors: some examples count as having survived.
+        survivors: some examples count as having survived. exhausted: every change that the threat allows was tried.
     """
     if not attacks and survivors:
         detail = "none of the attacks could be run on this model: with two classes there is no second target"
@@ -142,6 +142,8 @@ def strength(attacks: Sequence[Attack], *, proof: bool, survivors: bool) -> Heal
     if not attacks:
         return HealthCheck("strength", "trusted", "no attack was run: the verdict was certain without")
     names = ", ".join(attack.name for attack in attacks)
+    if exhausted:
+        return HealthCheck("strength", "trusted", f"every change that the threat allows was tried, by {names}")
     if survivors and not proof and all(attack.n_steps < (10 if attack.uses_gradients else 100) for attack in attacks):
         detail = (
             f"only {names} was run, of fewer than 10 steps, or 100 without gradients: that is no evidence; add an iterative "

@@ -167,7 +167,7 @@ def _check_inputs(model: Model, examples: Examples, threat: Threat, size: int, f
     bounds: tuple[float | Tensor, float | Tensor] | None = getattr(threat, "bounds", None)
     seen: list[Tensor] = []
     outside = 0
-    threat.region(model.batch(examples.take([0])).x)  # Bounds or a mask of a wrong shape are best said here.
+    threat.region(threat.origin(model.batch(examples.take([0])).x))  # Bounds or a mask of a wrong shape are best said here.
     for rows, batch in _batches(model, examples, size):
         flat = batch.x.flatten(1)
         broken = (~flat.isfinite().all(1)).nonzero().flatten()

@@ -20,12 +20,13 @@ from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.preflight import Preflight, mode, preflight
 from pytest_robust.evaluation.result import Cost, HealthCheck
-from pytest_robust.evaluation.schedule import EXACT, Profile, Step, profile_named, schedule
+from pytest_robust.evaluation.schedule import Profile, Step, exact_step, profile_named, schedule
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.models import NonDifferentiable, Normalize, adapt
 from pytest_robust.models.protocol import Model
+from pytest_robust.models.transformed import Transformed
 from pytest_robust.objectives import Objective, Untargeted
-from pytest_robust.threats import Threat
+from pytest_robust.threats import Threat, Transform
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Opened:
     """Model and data, put together; the model has not been run yet.
 
     Attributes:
+        adapted: the user's model. model: the same as the threat moves its point, seen through a transform perhaps.
         examples: those to attack, as they came. encoded: the same, as the model takes them.
         mode: findings about the mode that the user left the model in.
         notes: what the user should know, in sentences. began: when, by ``time.perf_counter``.
     """
 
+    adapted: Model
     model: Model
     examples: Examples
     encoded: Examples
@@ -58,7 +61,8 @@ class Opened:
         Raises:
             PreflightError: model and data do not fit together. ModelError: the model failed.
         """
-        found = preflight(self.model, self.encoded, self.threat, batch_size=self.passes.most, waive=self.waive)
+        # Of the user's own: neither its data nor its gradients depend on how it is seen.
+        found = preflight(self.adapted, self.encoded, self.threat, batch_size=self.passes.most, waive=self.waive)
         self.passes.forward += found.forward
         self.passes.backward += found.backward
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -129,22 +133,23 @@ def opened(
     """
     began = time.perf_counter()
     chosen = profile_named(profile)
-    steps = schedule(chosen, attacks)
+    steps = schedule(chosen, attacks, threat.dimensions)
     if autocast:
-        steps = (*steps, EXACT)
+        steps = (*steps, exact_step(threat.dimensions))
     for what, value in (("n", n), ("batch_size", batch_size)):
         if value is not None and not (isinstance(value, Integral) and value >= 1):
             raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
     objective = objective or Untargeted()
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
-    check_space(adapted, threat)
+    attacked = under(adapted, threat)
     examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
         encoded = adapted.encode(examples)
-        passes = Passes(adapted, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
+        passes = Passes(attacked, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
         yield Opened(
-            model=adapted,
+            adapted=adapted,
+            model=attacked,
             examples=examples,
             encoded=encoded,
             threat=threat,
@@ -160,13 +165,19 @@ def opened(
         )
 
 
-def check_space(model: Model, threat: Threat) -> None:
-    """Raises ThreatError where the threat is for another space than the model's."""
+def under(model: Model, threat: Threat) -> Model:
+    """The model as the threat moves its point: itself, or seen through the threat's transform.
+
+    Raises:
+        ThreatError: the threat is for another space than the model's.
+    """
+    if isinstance(threat, Transform) and model.space == "input":
+        return Transformed(model, threat.origin, threat.apply)
     if threat.space == model.space:
-        return
+        return model
     if model.space == "embedding":
         raise ThreatError(
-            f"{threat.norm} {threat.budget} is a budget of pixels or features, but {model.name} reads text, whose words "
+            f"{threat.norm} {threat.budget} is a change of pixels or features, but {model.name} reads text, whose words "
             "have no values to move. Use EmbeddingBall(eps, norm='l2'), a ball around the token embeddings"
         )
     raise ThreatError(

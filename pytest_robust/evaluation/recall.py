@@ -23,7 +23,7 @@ _SAME = 1e-3
 def identify(opened: Opened, *rest: object) -> Identity:
     """The identity of a check; ``rest``: what else has a say in its outcome."""
     attack = _digest(code_digest(), opened.threat, opened.objective, opened.steps, opened.profile, opened.seed, rest)
-    model, data = _digest(opened.model), digest(sorted(opened.examples.ids))
+    model, data = _digest(opened.adapted), digest(sorted(opened.examples.ids))
     # In order, for outcomes are kept in it. Texts count as the tokens that the model sees.
     ordered = _digest(opened.examples.ids, opened.examples.classes, opened.encoded.inputs)
     known = attack is not None and model is not None and ordered is not None

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.attacks import Attack, Live
-from pytest_robust.evaluation.beyond import BLACK_BOX, CONVERGENCE, Beyond, Found, black_box, convergence
+from pytest_robust.attacks import Attack, Live, Sweep
+from pytest_robust.evaluation.beyond import BLACK_BOX, CONVERGENCE, FEW, Beyond, Found, black_box, convergence
 from pytest_robust.evaluation.checkpoint import Checkpoint, State
 from pytest_robust.evaluation.controls import controls_sample, huge_budget, planted
 from pytest_robust.evaluation.health import Doubts, repeatable, strength
@@ -154,6 +154,7 @@ class Run:
                 [step.attack for step in self.steps if step.attack.name in ran],
                 proof=self.tally.fails,
                 survivors=bool(self.tally.survived),
+                exhausted=self._exhausted,
             ),
             *doubts.checks(),
             *self._probes,
@@ -162,20 +163,31 @@ class Run:
 
     def _probe(self) -> None:
         """Survivors once more: do their gradients lead anywhere, and does another search get farther than the attacks?"""
+        if self._exhausted:
+            return
         rows, spent = self._ordered(sorted(self.tally.survived)), self._decided_passes()
-        gradients = any(step.attack.uses_gradients for step in self.steps)
+        dimensions = self.subjects.threat.dimensions
+        few = dimensions is not None
+        # Between single points no loss can rise.
+        gradients = dimensions != 0 and any(step.attack.uses_gradients for step in self.steps)
         if gradients:
             self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
             self._probes.append(cut_off(self.subjects, self.passes, rows[:SLOPES]))
-        if self.custom:
+        if self.custom and not few:
             self._probes.append(convergence(self._beyond(CONVERGENCE, spent)))
         if not self.tally.fails:
             # Controls take the other half of what probes may spend.
-            self._probes.append(black_box(self._beyond(BLACK_BOX, spent // 2 if self.controls else spent)))
+            found = self._beyond(FEW if few else BLACK_BOX, spent // 2 if self.controls else spent)
+            self._probes.append(black_box(found, few=few))
         rows = self._ordered(sorted(self.tally.survived))[: controls_sample(spent)]
         if self.controls and gradients and rows and not self.tally.fails:
             self._probes.append(planted(self.subjects, self.passes, rows))
             self._probes += filter(None, [huge_budget(self.subjects, self.passes, rows)])
+
+    @property
+    def _exhausted(self) -> bool:
+        """Whether the schedule tried everything that the threat allows."""
+        return self.subjects.threat.dimensions == 0 and any(isinstance(step.attack, Sweep) for step in self.steps)
 
     def _beyond(self, search: Beyond, spent: int) -> Found:
         """A search that the schedule does not have, on a sample of the survivors. What it breaks is broken."""

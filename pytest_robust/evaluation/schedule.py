@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_robust.attacks import FGSM, PGD, Attack, make
+from pytest_robust.attacks import FGSM, PGD, Attack, Sweep, make
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Profile:
     """One answer to "how sure".
 
     Attributes:
-        steps: cheapest first; each next one sees only the survivors. most: examples at most, None: all.
+        steps: cheapest first; each next one sees only the survivors. few: instead of these where a point has few numbers.
+        most: examples at most, None: all.
         early: stop as soon as the verdict is certain. evidence: whether a PASS says anything about robustness.
         controls: whether the search is also tried on tasks that have a solution.
     """
 
     steps: tuple[Step, ...]
+    few: tuple[Step, ...]
     most: int | None
     early: bool
     evidence: bool
@@ -67,15 +69,30 @@ _RELEASE = (
     Step(_annealed("pgd-t-close", "margin-t", 20, n_targets=2, n_restarts=3), _CLOSE),
 )
 
+# Gradients lead nowhere good there, and the numbers can be searched outright.
+_FEW = (Step(Sweep()),)
+_FEW_RELEASE = (*_FEW, Step(Sweep(n_steps=1000, n_restarts=2, label="sweep-restarts")))
+
 PROFILES: dict[str, Profile] = {
-    "smoke": Profile((_SCAN, _FIRST), most=100, early=True, evidence=False),
-    "standard": Profile(_STANDARD, most=None, early=True, evidence=True),
-    "release": Profile(_RELEASE, most=None, early=False, evidence=True, controls=True),
+    "smoke": Profile((_SCAN, _FIRST), (Step(Sweep(n_steps=100)),), most=100, early=True, evidence=False),
+    "standard": Profile(_STANDARD, _FEW, most=None, early=True, evidence=True),
+    "release": Profile(_RELEASE, _FEW_RELEASE, most=None, early=False, evidence=True, controls=True),
 }
 
 
-EXACT = Step(_annealed("pgd-exact", "margin-t", 20, momentum=0.25, random_start=False, n_targets=1), near=0.8, exact=True)
-"""After a rough search: whoever came near is attacked once more, exactly. Rounding can only have decided there."""
+_EVERY = (Step(Sweep(n_steps=1)),)
+"""Where a threat is a change or none, the first two queries are all there is to try."""
+_EXACT = Step(_annealed("pgd-exact", "margin-t", 20, momentum=0.25, random_start=False, n_targets=1), near=0.8, exact=True)
+_FEW_EXACT = Step(Sweep(label="sweep-exact"), near=0.8, exact=True)
+
+
+def exact_step(dimensions: int | None) -> Step:
+    """After a rough search: whoever came near is attacked once more, exactly. Rounding can only have decided there.
+
+    Args:
+        dimensions: of the threat.
+    """
+    return _EXACT if dimensions is None else _FEW_EXACT
 
 
 def profile_named(name: str) -> Profile:
@@ -85,14 +102,19 @@ def profile_named(name: str) -> Profile:
     return PROFILES[name]
 
 
-def schedule(profile: Profile, attacks: Sequence[str | Attack] | str | Attack | None) -> tuple[Step, ...]:
+def schedule(
+    profile: Profile, attacks: Sequence[str | Attack] | str | Attack | None, dimensions: int | None = None
+) -> tuple[Step, ...]:
     """The profile's attacks, or those given instead, by name or as objects; these see every survivor.
+
+    Args:
+        dimensions: of the threat, where they are few.
 
     Raises:
         ValueError: an unknown name, none at all, or two of one name (their results could not be told apart).
     """
     if attacks is None:
-        return profile.steps
+        return profile.steps if dimensions is None else profile.few if dimensions else _EVERY
     if isinstance(attacks, str):
         attacks = [name.strip() for name in attacks.split(",")]
     elif not isinstance(attacks, Sequence):

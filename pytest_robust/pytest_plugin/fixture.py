@@ -321,6 +321,11 @@ class Robust:
         from pytest_robust import threats
 
         typed = self._settings.command_line
+        if threat.space == "transform":
+            raise pytest.UsageError(
+                f"--robust-force cannot put a norm or an eps in place of {threat.norm} {threat.budget}, an image transform; "
+                "drop --robust-norm and --robust-eps, or deselect this test"
+            )
         budget = self._chosen_budget(Declared()) if typed.eps else threat.budget
         if typed.norm is None or typed.norm == threat.norm:
             return threat.with_eps(budget)

@@ -22,7 +22,7 @@ def section(check: Record, *, seconds: bool = True) -> str:
     if check["bound"] == "exact" and len(check["classes"]) > 1:
         lines += _row("worst class", _worst_classes(check))
     if check["weakest"] is not None:
-        lines += _row("weakest hit", _weakest(check["weakest"]))
+        lines += _row("weakest hit", _weakest(check))
     for text in _health(check):
         lines += _row("health", text)
     for text in check["notes"]:
@@ -103,6 +103,10 @@ def _verdict(check: Record) -> str:
 def _threat(check: Record) -> str:
     threat = check["threat"]
     inputs = "inputs unbounded" if threat["bounds"] == "unbounded" else f"inputs in {threat['bounds']}"
+    if threat["space"] == "transform":
+        # What has no range of its own needs none.
+        seen = "image transform" if threat["bounds"] == "unbounded" else f"image transform, {inputs}"
+        return f"{words.threat(check)}, {seen}, {check['objective']}, white box"
     where = "token embeddings" if threat["space"] == "embedding" else inputs
     return f"{threat['norm']} eps={threat['eps']}, {where}, {check['objective']}, white box"
 
@@ -136,9 +140,12 @@ def _class(entry: Record) -> str:
     return f"class {entry['name']}" if entry["name"] == str(entry["label"]) else str(entry["name"])
 
 
-def _weakest(entry: Record) -> str:
+def _weakest(check: Record) -> str:
+    entry, threat = check["weakest"], check["threat"]
     label, predicted = (_class({"label": entry[key], "name": entry[f"{key}_name"]}) for key in ("label", "predicted"))
-    return f"#{entry['index']} {label} -> {predicted}, flips at eps <= {entry['eps']}"
+    # Of a transform it is the share of all its limits.
+    size = f"{entry['eps']} of {threat['eps']}" if threat["space"] == "transform" else f"eps <= {entry['eps']}"
+    return f"#{entry['index']} {label} -> {predicted}, flips at {size}"
 
 
 def _health(check: Record) -> list[str]:

@@ -10,15 +10,19 @@ from pytest_robust.threats.l0 import L0
 from pytest_robust.threats.l1 import L1
 from pytest_robust.threats.l2 import L2
 from pytest_robust.threats.linf import Linf
+from pytest_robust.threats.photometric import Negation, Photometric
 from pytest_robust.threats.protocol import Threat
 from pytest_robust.threats.region import Region
+from pytest_robust.threats.spatial import Spatial
 from pytest_robust.threats.summary import ThreatSummary
+from pytest_robust.threats.transform import Transform
 
 _BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 NORMS = tuple(_BALLS)
 
 __all__ = [
-    "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "EmbeddingBall", "Linf", "Region", "Threat", "ThreatSummary", "make",
+    "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "EmbeddingBall", "Linf", "Negation", "Photometric", "Region", "Spatial",
+    "Threat", "ThreatSummary", "Transform", "make",
 ]  # fmt: skip
 
 

@@ -64,6 +64,7 @@ class Ball(ABC):
     """
 
     space = "input"
+    dimensions = None
 
     eps: Number | Budget
     bounds: Bounds = (0, 1)
@@ -75,7 +76,7 @@ class Ball(ABC):
             object.__setattr__(self, "budget", Budget.parse(self.eps))
         except ValueError as error:
             raise ThreatError(str(error)) from None
-        object.__setattr__(self, "bounds", _checked(self.bounds))
+        object.__setattr__(self, "bounds", checked_bounds(self.bounds))
 
     @property
     @abstractmethod
@@ -94,6 +95,10 @@ class Ball(ABC):
         """The threat in plain values, for reports."""
         return ThreatSummary(self.norm, str(self.budget), float(self.budget), self.space, describe_bounds(self.bounds))
 
+    def origin(self, inputs: Tensor) -> Tensor:
+        """The inputs themselves."""
+        return inputs
+
     def region(self, origin: Tensor, free: Tensor | None = None) -> Region:
         """Where the points ``origin``, (B, ...), may move.
 
@@ -105,8 +110,8 @@ class Ball(ABC):
         """
         low, high = (-math.inf, math.inf) if self.bounds is None else self.bounds
         exact = precise(origin)
-        lower = torch.minimum(exact, _spread(low, exact, "the lower bound").expand_as(exact))
-        upper = torch.maximum(exact, _spread(high, exact, "the upper bound").expand_as(exact))
+        lower = torch.minimum(exact, spread(low, exact, "the lower bound").expand_as(exact))
+        upper = torch.maximum(exact, spread(high, exact, "the upper bound").expand_as(exact))
         for movable in (free, self._fitted_mask(origin)):
             if movable is not None:
                 lower = torch.where(movable.to(exact.device), lower, exact)
@@ -206,7 +211,7 @@ def _moved(origin: Tensor, by: float) -> Tensor:
     return torch.where(farther, torch.nextafter(moved, origin), moved)
 
 
-def _checked(bounds: Bounds) -> Bounds:
+def checked_bounds(bounds: Bounds) -> Bounds:
     if bounds is None:
         return None
     try:
@@ -219,7 +224,7 @@ def _checked(bounds: Bounds) -> Bounds:
     return tuple(b.item() if b.ndim == 0 else b for b in (low, high))  # type: ignore[return-value]
 
 
-def _spread(bound: Bound, origin: Tensor, what: str) -> Tensor:
+def spread(bound: Bound, origin: Tensor, what: str) -> Tensor:
     """A bound as a tensor that broadcasts to (B, ...): a number, one value per channel, or one per feature."""
     value = torch.as_tensor(bound, dtype=origin.dtype).to(origin.device)
     one = tuple(origin.shape[1:])

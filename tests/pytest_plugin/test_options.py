@@ -67,6 +67,31 @@ def test_force_changes_the_norm_of_a_threat_unless_it_has_a_mask(run: Run):
     result.stdout.fnmatch_lines(["*--robust-force cannot change the norm of a threat with a mask*"])
 
 
+TRANSFORM = "from pytest_robust import Spatial\ndef test_a(robust): robust(Fake(), 0, Spatial(30, 0.1), min_accuracy=0.2)\n"
+
+
+def test_force_has_no_budget_for_a_transform(run: Run):
+    for option in ("--robust-eps=8/255", "--robust-norm=l2"):
+        result = run(TRANSFORM, option, "--robust-force")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*--robust-force cannot put a norm or an eps in place of spatial 30deg,0.1*"])
+    run(TRANSFORM, "--robust-n=7", "--robust-force").assert_outcomes(passed=1)
+    assert (summaries(), fake_engine.CALLS[0].n) == (["spatial 30deg,0.1"], 7)
+
+
+def test_a_transform_in_a_test_that_the_run_gives_a_budget_is_called_what_it_is(run: Run):
+    result = run(TRANSFORM, "--robust-eps=8/255")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*the id says linf 8/255, as the run asks; the call asked for spatial 30deg,0.1*"])
+    result.stdout.fnmatch_lines(["test_a?linf-8/255?  spatial 30deg,0.1 *"])
+
+
+def test_a_marker_and_a_transform_are_two_threats(run: Run):
+    result = run(TRANSFORM.replace("def", "@pytest.mark.robust(eps=0.1)\ndef"))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the marker says linf 0.1, the call asks for spatial 30deg,0.1*"])
+
+
 def test_norm_profile_attack_n_and_seed_reach_the_engine(run: Run):
     options = ("--robust-norm=l2", "--robust-profile=smoke", "--robust-attack=fgsm,pgd", "--robust-n=12", "--robust-seed=5")
     result = run(SILENT, "--robust-eps=1", *options)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sample_checks import SAMPLED, UNSURE, check, health, item
 
-from pytest_robust.evaluation.result import Cost
+from pytest_robust.evaluation.result import Cost, Weakest
 from pytest_robust.reports import files, json_report, markdown, terminal
 from pytest_robust.reports.run import Run, run
 from pytest_robust.threats.summary import ThreatSummary
@@ -67,6 +67,17 @@ def test_section_names_findings_the_worst_first():
 def test_section_of_an_embedding_ball():
     threat = ThreatSummary("l2", "0.5", 0.5, "embedding", "unbounded")
     assert "threat       l2 eps=0.5, token embeddings, untargeted" in terminal.section(check(threat=threat))
+
+
+def test_a_transform_is_called_one_and_its_weakest_hit_is_a_share_of_it():
+    weakest = Weakest(7, f"{7:016x}", 1, 0, 0.25, "0.25")
+    shown = terminal.section(
+        check(threat=ThreatSummary("spatial", "30deg,0.1", 1.0, "transform", "unbounded"), weakest=weakest)
+    )
+    assert "threat       spatial 30deg,0.1, image transform, untargeted, white box" in shown
+    assert "flips at 0.25 of 30deg,0.1" in shown
+    bounded = terminal.section(check(threat=ThreatSummary("negation", "1-x", 1.0, "transform", "[0, 1]")))
+    assert "threat       negation 1-x, image transform, inputs in [0, 1], untargeted, white box" in bounded
 
 
 def test_section_of_inputs_without_bounds():
