@@ -88,16 +88,23 @@ def cut_off(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> HealthCh
     """Do features matter that no gradient reaches?
 
     Of those whose gradient is zero on all these examples, at the clean points and at random ones, each is moved to a random
-    value. Where nothing depends on them (a dead border of an image), the logits stay.
+    value. Where nothing depends on them (a dead border of an image), the logits stay. The gradient is that of a mixture of
+    all logits: some feature may matter for none but the class that comes last, which a margin never looks at.
     """
     fine = "the outputs depend on no feature that gradients do not reach"
     group = max(subjects.examples.groups(rows), key=len)
     x, context, region = subjects.place(group)
-    scale, loss = margin_loss(subjects, group)
+    scale = subjects.put(subjects.scale[group])
+
+    def mixed(logits: Tensor, part: slice) -> Tensor:
+        # No whole numbers: logits that are multiples of each other must not cancel.
+        weights = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype).sqrt()
+        return (logits / scale[part].unsqueeze(1)) @ weights
+
     keys = [keyed.key(subjects.seed, subjects.examples.ids[row], "cut-off") for row in group]
     elsewhere = subjects.threat.start(region, subjects.put(torch.tensor(keys)))
-    clean, _, grad = passes.gradient(loss, x, context)
-    _, _, other = passes.gradient(loss, elsewhere, context)
+    clean, _, grad = passes.gradient(mixed, x, context)
+    _, _, other = passes.gradient(mixed, elsewhere, context)
     unseen = ((grad == 0) & (other == 0)).all(0) & (region.upper > region.lower).any(0)
     if not bool(unseen.any()):
         return HealthCheck("cut-off", "trusted", fine)

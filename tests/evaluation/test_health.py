@@ -106,6 +106,18 @@ def test_features_on_which_nothing_depends_are_no_reason_for_doubt(trained, data
     assert evaluate(model, (wider, y), EPS, min_accuracy="5%").health.level == "trusted"
 
 
+def test_features_of_a_class_far_behind_are_no_reason_for_doubt():
+    """On the two examples, the third class never comes near: no margin depends on its features."""
+    model = Brightest().eval()
+    result = evaluate(model, (torch.tensor([[0.9, 0.5, 0.1], [0.5, 0.9, 0.1]]), torch.tensor([0, 1])), Linf(0.05))
+    assert {c.name: c.level for c in result.health.checks}["cut-off"] == "trusted"
+
+
+class Brightest(torch.nn.Module):
+    def forward(self, x):
+        return 4 * x - 1.5
+
+
 class PartlyUsed(Wrapped):
     def forward(self, x):
         return self.inner(x[:, :12])
