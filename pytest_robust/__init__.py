@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from pytest_robust.budget import Budget
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
-    from pytest_robust.evaluation import Evaluation, Rate, evaluate
+    from pytest_robust.evaluation import Evaluation, Outcomes, Rate, compare, evaluate
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
+    from pytest_robust.regression import Comparison
     from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf, Negation, Photometric, Spatial
 
 _HOMES = {
@@ -24,18 +25,20 @@ _HOMES = {
     "budget": ("Budget",),
     "data": ("Examples",),
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
-    "evaluation": ("Evaluation", "Rate", "evaluate"),
+    "evaluation": ("Evaluation", "Outcomes", "Rate", "compare", "evaluate"),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
+    "regression": ("Comparison",),
     "threats": ("EmbeddingBall", "L0", "L1", "L2", "Linf", "Negation", "Photometric", "Spatial"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples", "Linf",
-    "ModelError", "Negation", "Photometric", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning", "Spatial",
-    "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "evaluate",
+    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "Comparison", "EmbeddingBall", "Evaluation", "EvidenceError",
+    "Examples", "Linf", "ModelError", "Negation", "Outcomes", "Photometric", "PreflightError", "Rate", "Robust",
+    "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "compare",
+    "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

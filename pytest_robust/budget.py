@@ -125,3 +125,19 @@ def parse_floor(value: Number) -> Fraction:
         hint = f"; did you mean '{value}%'?" if 1 < floor <= 100 else ""
         raise ValueError(f"an accuracy floor lies in [0, 1], got {value!r}{hint}")
     return floor
+
+
+def parse_margin(value: Number) -> float:
+    """Read a drop of accuracy that would be too much: ``0.02``, ``"2%"``, ``"2pt"``, ``"2 pt"``.
+
+    Raises:
+        ValueError: not a number above 0 and below 1; 2 is answered with "did you mean 2pt".
+    """
+    typed = str(value).strip()
+    margin = exact(typed.removesuffix("pt") + "%" if typed.endswith("pt") else value)
+    if margin == 0:
+        raise ValueError("a margin is above 0: no number of examples can show that nothing at all was lost")
+    if not 0 < margin < 1:
+        hint = f"; did you mean '{value}pt'?" if 1 <= margin < 100 else ""
+        raise ValueError(f"a margin lies between 0 and 1, got {value!r}{hint}")
+    return float(margin)

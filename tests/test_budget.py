@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_robust.budget import Budget, exact
+from pytest_robust.budget import Budget, exact, parse_margin
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,25 @@ def test_a_part_of_a_budget_is_exact_and_written_alike(typed: Any, text: str) ->
 )
 def test_a_size_is_rounded_up_and_written_as_the_budget(typed: Any, size: float, text: str) -> None:
     assert Budget.parse(typed).at_most(size) == text
+
+
+@pytest.mark.parametrize("typed", [0.02, "2%", "2pt", " 2 pt ", "0.02", Fraction(1, 50)])
+def test_a_margin_is_read_as_typed(typed: Any) -> None:
+    assert parse_margin(typed) == 0.02
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (2, "between 0 and 1, got 2; did you mean '2pt'?"),
+        (1, "did you mean '1pt'?"),
+        (0, "above 0: no number of examples can show that nothing at all was lost"),
+        ("0pt", "above 0"),
+        (-0.1, "between 0 and 1"),
+        ("100pt", "between 0 and 1"),
+        ("pt", "is not a number"),
+    ],
+)
+def test_a_margin_that_cannot_be_used_is_refused(typed: Any, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint.replace("?", r"\?")):
+        parse_margin(typed)

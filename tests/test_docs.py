@@ -187,9 +187,10 @@ def test_reference_has_every_norm():
     assert "{" + ",".join(threats.NORMS) + "}" in REFERENCE
 
 
-def test_reference_has_the_signature_of_evaluate():
-    section = " ".join(REFERENCE.split("### `evaluate`")[1].split("### `Evaluation`")[0].split())
-    for name, parameter in inspect.signature(pytest_robust.evaluate).parameters.items():
+@pytest.mark.parametrize(("function", "next_heading"), [("evaluate", "### `Evaluation`"), ("compare", "### Threats")])
+def test_reference_has_the_signature(function, next_heading):
+    section = " ".join(REFERENCE.split(f"### `{function}`")[1].split(next_heading)[0].split())
+    for name, parameter in inspect.signature(getattr(pytest_robust, function)).parameters.items():
         assert re.search(rf"^.*\| [^|]*`{name}`", section), f"{name} has no row"
         if parameter.default not in (inspect.Parameter.empty, None):
             assert f"{name}={parameter.default!r}".replace("'", '"') in section
@@ -205,7 +206,7 @@ def test_reference_has_every_argument_of_the_marker():
 
 
 def test_reference_has_every_attribute_of_an_evaluation():
-    section = REFERENCE.split("### `Evaluation`")[1].split("### Threats")[0]
+    section = REFERENCE.split("### `Evaluation`")[1].split("### `compare`")[0]
     fields = {name for name in pytest_robust.Evaluation.__dataclass_fields__ if name != "witnesses"}
     methods = {name for name in vars(pytest_robust.Evaluation) if not name.startswith("_")}
     assert {name for name in fields | methods if not re.search(rf"`{name}\b", section)} == set()

@@ -22,12 +22,14 @@ _SAME = 1e-3
 
 def identify(opened: Opened, *rest: object) -> Identity:
     """The identity of a check; ``rest``: what else has a say in its outcome."""
-    attack = _digest(code_digest(), opened.threat, opened.objective, opened.steps, opened.profile, opened.seed, rest)
+    # Of floor and profile it is independent: they decide when to stop and what to believe, not how an example is attacked.
+    attack = _digest(code_digest(), opened.threat, opened.objective, opened.steps, int(opened.seed))
+    how = _digest(attack, opened.profile, rest)
     model, data = _digest(opened.adapted), digest(sorted(opened.examples.ids))
     # In order, for outcomes are kept in it. Texts count as the tokens that the model sees.
     ordered = _digest(opened.examples.ids, opened.examples.classes, opened.encoded.inputs)
-    known = attack is not None and model is not None and ordered is not None
-    return Identity(attack, data, model, digest(attack, model, ordered) if known else None)
+    known = attack is not None and how is not None and model is not None and ordered is not None
+    return Identity(attack, data, model, digest(how, model, ordered) if known else None)
 
 
 def sign(opened: Opened) -> Arrays:

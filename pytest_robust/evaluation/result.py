@@ -133,7 +133,8 @@ class Evaluation:
         passes: (n,) int64, forward and backward passes of the attacks on each example; health is not in it.
         weakest: of the broken, the example that breaks at the smallest norm found; None where attacks broke none.
         identity: what was evaluated, as digests. cached: it was finished before, and not run again.
-        stages: one per attack run. health, cost: see there. notes: what the user should know, in sentences.
+        schedule: the attacks asked for, with their parameters. stages: one per attack run. health, cost: see there.
+        notes: what the user should know, in sentences.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Evaluation:
     weakest: Weakest | None = None
     identity: Identity | None = None
     cached: bool = False
+    schedule: tuple[str, ...] = ()
     passes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
 
@@ -175,11 +177,11 @@ class Evaluation:
         """
         if self.sample is not None:
             k, about = self.sample.estimate, str(self.threat)
-            return Rate(k, len(self), "robust accuracy", about, doubt=self._doubt, sample=self.sample)
+            return Rate(k, len(self), "robust accuracy", about, doubt=self.doubt, sample=self.sample)
         least = sum(by is None for by in self.broken_by)
         undecided = len(self) - self.decided
         span = (least, least + undecided)
-        return Rate(int(self.robust.sum()), len(self), "robust accuracy", str(self.threat), span, self._doubt)
+        return Rate(int(self.robust.sum()), len(self), "robust accuracy", str(self.threat), span, self.doubt)
 
     @property
     def clean_accuracy(self) -> Rate:
@@ -224,7 +226,7 @@ class Evaluation:
         if not here.any():
             raise LookupError(f"no example has label {label} ({name!r}); labels here: {sorted(set(self.labels.tolist()))}")
         k, n = int(self.robust[here].sum()), int(here.sum())
-        return Rate(k, n, f"robust accuracy of {name}", str(self.threat), doubt=self._doubt)
+        return Rate(k, n, f"robust accuracy of {name}", str(self.threat), doubt=self.doubt)
 
     def adversarial(self, i: int) -> Tensor:
         """The verified adversarial example found for example ``i``, in the space attacked, on the CPU.
@@ -246,7 +248,8 @@ class Evaluation:
         return self.classes[label] if self.classes is not None and 0 <= label < len(self.classes) else str(label)
 
     @property
-    def _doubt(self) -> str | None:
+    def doubt(self) -> str | None:
+        """Why no figure of it is evidence; None where it can be believed."""
         worst = self.health.worst
         return f"{worst.name}: {worst.detail}" if worst is not None and not self.believable else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from pytest_robust.attacks import FGSM, PGD, Attack, Sweep, make
@@ -21,6 +21,18 @@ class Step:
     attack: Attack
     near: float = 0.0
     exact: bool = False
+
+    def __str__(self) -> str:
+        """The attack's name, and in brackets all parameters that are not its defaults."""
+        own = _parameters(self.attack) if is_dataclass(self.attack) else [type(self.attack).__qualname__]
+        own += _parameters(self, but="attack")
+        return f"{self.attack.name}({', '.join(own)})" if own else self.attack.name
+
+
+def _parameters(of: Any, but: str = "label") -> list[str]:
+    """``n_steps=20``, ... of a dataclass, where they are not the defaults."""
+    values = [(f.name, getattr(of, f.name), f.default) for f in fields(of) if f.name != but]
+    return [f"{name}={value}" for name, value, default in values if value != default]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""An evaluation against an earlier one of the same check: example by example, or not at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_robust.budget import Number, parse_confidence, parse_margin
+from pytest_robust.evaluation.result import Evaluation
+from pytest_robust.regression import Change, Comparison, Paired
+from pytest_robust.threats.summary import ThreatSummary
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a comparison needs to know of an evaluation: what was asked, and one bit per example for each answer.
+
+    Attributes:
+        ids: content ids, in any order; equal ids are told apart by their order. clean, robust: for each, right without
+            attack, and under every attack.
+        threat, objective, seed: what was run. schedule: the attacks asked for, with their parameters.
+        digest: of threat, objective, seed, attacks and the code that ran them, whatever the texts do not say included; None
+            where it is not known, and then nothing can be compared.
+        undecided: examples whose ``robust`` is not known, for the verdict was certain before their turn.
+        doubt: why ``robust`` is no evidence, where health says so.
+
+    Raises:
+        ValueError: there are not as many outcomes as ids, or none.
+    """
+
+    ids: tuple[str, ...]
+    clean: tuple[bool, ...]
+    robust: tuple[bool, ...]
+    threat: ThreatSummary
+    objective: str
+    seed: int
+    schedule: tuple[str, ...]
+    digest: str | None
+    undecided: int = 0
+    doubt: str | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.clean) == len(self.robust) > 0:
+            raise ValueError(
+                f"one outcome per example, and at least one: got {len(self.ids)} ids, {len(self.clean)} clean, "
+                f"{len(self.robust)} robust"
+            )
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Outcomes:
+        """Those of an evaluation."""
+        e = evaluation
+        return cls(
+            ids=e.ids,
+            clean=tuple(e.correct.tolist()),
+            robust=tuple(e.robust.tolist()),
+            threat=e.threat,
+            objective=e.objective,
+            seed=int(e.seed),
+            schedule=e.schedule,
+            digest=None if e.identity is None else e.identity.attack,
+            undecided=len(e) - e.decided,
+            doubt=e.doubt,
+        )
+
+
+def compare(
+    old: Evaluation | Outcomes | None,
+    new: Evaluation | Outcomes | None,
+    *,
+    margin: Number = 0.02,
+    clean_margin: Number = 0.01,
+    confidence: Number = 0.90,
+) -> Comparison:
+    """Has robust or clean accuracy dropped? Paired, on the same examples under the same attacks, or ``incomparable``.
+
+    A stronger attack lowers the robust accuracy of any model, and other examples are another question: whatever differs is
+    named, and nothing is compared. Of an evaluation that stopped early robust accuracy is not compared: who had their turn
+    depends on the outcomes, so those decided on both sides are no fair sample. Nor is it where health says that it is no
+    evidence; only a drop found stays one when it is the new evaluation that is in doubt, for what is broken is proved.
+
+    Args:
+        old, new: evaluations, or what is stored of them. None: there is none, ``new`` or ``missing``.
+        margin, clean_margin: the drop of robust and of clean accuracy that would be too much: ``0.02``, ``"2%"``, ``"2pt"``.
+            A ``max_drop`` of a check is its own margin.
+        confidence: of the two-sided interval; at 0.90 either error is made in one of twenty cases at most.
+
+    Raises:
+        ValueError: an argument that cannot be used, or neither ``old`` nor ``new``.
+    """
+    most, clean_most, sure = parse_margin(margin), parse_margin(clean_margin), parse_confidence(confidence)
+    before, now = (Outcomes.of(side) if isinstance(side, Evaluation) else side for side in (old, new))
+    if before is None and now is None:
+        raise ValueError("there is nothing to compare: give an old evaluation, a new one, or both")
+    if before is None:
+        return Comparison(unlike="new", reasons=("there is no baseline",))
+    if now is None:
+        return Comparison(unlike="missing", reasons=("there is a baseline, but no result",))
+    differing = (*_differences(before, now), *_other_data(before.ids, now.ids))
+    if differing:
+        return Comparison(unlike="incomparable", reasons=differing)
+
+    rows = _places(before.ids)
+    pairs = [(rows[place], row) for place, row in _places(now.ids).items()]
+
+    def change(was: Sequence[bool], is_: Sequence[bool], most: float) -> Change:
+        turned = Counter((was[i], is_[j]) for i, j in pairs)
+        return Change(Paired(len(pairs), turned[True, False], turned[False, True]), most, sure)
+
+    clean, robust = change(before.clean, now.clean, clean_most), change(before.robust, now.robust, most)
+    unknown = tuple(_unknown(before, now, robust))
+    return Comparison(None, clean, "incomparable", unknown) if unknown else Comparison(robust, clean)
+
+
+def _differences(before: Outcomes, now: Outcomes) -> Iterator[str]:
+    """What was not the same, apart from the data."""
+    old, new = before.threat, now.threat
+    facts: tuple[tuple[str, object, object], ...] = (
+        ("norm differs", old.norm, new.norm),
+        ("eps differs", old.eps, new.eps),
+        ("space differs", old.space, new.space),
+        ("bounds differ", old.bounds, new.bounds),
+        ("objective differs", before.objective, now.objective),
+        ("seed differs", before.seed, now.seed),
+        ("attacks differ", _less(before.schedule, now.schedule), _less(now.schedule, before.schedule)),
+    )
+    differing = [f"{what}: {was} in the baseline, {is_} now" for what, was, is_ in facts if was != is_]
+    yield from differing
+    if before.digest is None or now.digest is None:
+        whose = "the baseline" if before.digest is None else "the new evaluation"
+        yield f"what the attacks of {whose} were cannot be told: something in them has neither source nor plain values"
+    elif before.digest != now.digest and not differing:
+        yield (
+            "something in threat or attacks differs that has no name here: a mask, bounds of single features, the order of "
+            "the attacks, or the version of pytest-robust or torch; evaluate the old model once more"
+        )
+
+
+def _less(schedule: Sequence[str], other: Sequence[str]) -> str:
+    return ", ".join(step for step in schedule if step not in other) or "no others"
+
+
+def _other_data(before: Sequence[str], now: Sequence[str]) -> Iterator[str]:
+    old, new = Counter(before), Counter(now)
+    added, gone = (new - old).total(), (old - new).total()
+    if added:
+        yield f"{added} of {len(now)} examples are not in the baseline"
+    if gone:
+        yield f"{gone} of the baseline's {len(before)} examples are not there any more"
+
+
+def _places(ids: Iterable[str]) -> dict[tuple[str, int], int]:
+    """The row of each id; where it occurs again, of its first, second, ... occurrence."""
+    seen: Counter[str] = Counter()
+    rows = {}
+    for row, id in enumerate(ids):
+        rows[id, seen[id]] = row
+        seen[id] += 1
+    return rows
+
+
+def _unknown(before: Outcomes, now: Outcomes, robust: Change) -> Iterator[str]:
+    """Why robust accuracy cannot be compared."""
+    for whose, side in (("the baseline", before), ("the new evaluation", now)):
+        if side.undecided:
+            yield (
+                f"{whose} stopped early, with {side.undecided} of {len(side.ids)} examples undecided; use "
+                "profile='release' or stop_early=False, to decide all of them"
+            )
+        # What is broken is proved, whatever else the new evaluation missed.
+        elif side.doubt is not None and not (side is now and robust.verdict == "regressed"):
+            yield f"the robust accuracy of {whose} is no evidence: {side.doubt}"

@@ -1,0 +1,238 @@
+"""Has an accuracy dropped? Two evaluations of the same examples, judged by one interval of the paired difference.
+
+Plain arithmetic without torch, numpy and scipy: whoever only gathers verdicts need not import them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Literal
+
+ComparisonVerdict = Literal["pass", "inconclusive", "new", "missing", "incomparable", "regressed"]
+VERDICTS: tuple[ComparisonVerdict, ...] = ("pass", "inconclusive", "new", "missing", "incomparable", "regressed")
+"""From best to worst."""
+
+_POWER = 0.8
+"""Of the comparison for which ``Change.deciding`` counts examples."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How the outcomes of ``n`` examples changed: right before and wrong now, the other way round, or not at all.
+
+    Raises:
+        ValueError: counts that cannot be.
+    """
+
+    n: int
+    newly_broken: int
+    newly_robust: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or min(self.newly_broken, self.newly_robust, self.n - self.newly_broken - self.newly_robust) < 0:
+            raise ValueError(
+                f"{self.newly_broken} newly broken and {self.newly_robust} newly robust of {self.n} examples cannot be"
+            )
+
+    @property
+    def drop(self) -> float:
+        """Old accuracy minus new, as a fraction."""
+        return (self.newly_broken - self.newly_robust) / self.n
+
+    @property
+    def flip_rate(self) -> float:
+        """The share of examples whose outcome changed."""
+        return (self.newly_broken + self.newly_robust) / self.n
+
+    def interval(self, confidence: float = 0.90) -> tuple[float, float]:
+        """Two-sided score interval of the drop, the difference of paired proportions (Tango, Stat. Med. 17, 1998).
+
+        Of Tango's statistic, the drop minus a supposed one by its standard error under that supposition, it holds all
+        supposed drops at which it is at most ``z``. Neither 0 nor ``n`` changes are a special case.
+
+        Raises:
+            ValueError: confidence is no probability between 0 and 1.
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence lies between 0 and 1, got {confidence!r}; 90 % is 0.9")
+        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        # The lower limit of a drop is minus the upper limit of the rise.
+        return -_upper(self.newly_robust, self.newly_broken, self.n, z), _upper(
+            self.newly_broken, self.newly_robust, self.n, z
+        )
+
+    @property
+    def p_value(self) -> float:
+        """One-sided, of "there is no drop": Tango's statistic at 0, which is McNemar's. Half of it lies above no change.
+
+        The lower limit of ``interval(confidence)`` is above 0 where this is below (1 - confidence) / 2.
+        """
+        changed = self.newly_broken + self.newly_robust
+        statistic = (self.newly_broken - self.newly_robust) / math.sqrt(changed) if changed else 0.0
+        return math.erfc(statistic / math.sqrt(2)) / 2
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one accuracy, and whether it may.
+
+    Attributes:
+        paired: the counts. margin: the drop that would be too much, a fraction. confidence: of the two-sided interval.
+        by_chance: among many comparisons such a drop is to be expected (see ``corrected``): it is no regression.
+    """
+
+    paired: Paired
+    margin: float
+    confidence: float = 0.90
+    by_chance: bool = False
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the drop."""
+        return self.paired.interval(self.confidence)
+
+    @property
+    def verdict(self) -> Literal["pass", "regressed", "inconclusive"]:
+        """``pass``: the whole interval is below the margin. ``regressed``: it is above 0, and not below the margin.
+
+        So without a drop one in twenty is called ``regressed`` at most, and at a drop of the margin one in twenty
+        ``pass`` (at a confidence of 0.90).
+        """
+        low, high = self.interval
+        if high < self.margin:
+            return "pass"
+        return "regressed" if low > 0 and not self.by_chance else "inconclusive"
+
+    @property
+    def deciding(self) -> int:
+        """So many examples let four of five comparisons pass where nothing has dropped, at the flip rate seen.
+
+        To pass, the drop seen must lie at least ``z`` standard errors below the margin. Where nothing has dropped the
+        standard error is sqrt(flip rate / n), and in 80 % of all cases the drop seen is below ``z80`` standard errors. So
+        margin = (z + z80) sqrt(flip rate / n), which at a confidence of 0.90 is n = 6.18 flip rate / margin^2. Without any
+        flip the upper limit is z^2 / (n + z^2), and that must be below the margin, too.
+        """
+        z, power = (NormalDist().inv_cdf(p) for p in ((1 + self.confidence) / 2, _POWER))
+        flips = (z + power) ** 2 * self.paired.flip_rate / self.margin**2
+        return math.floor(max(flips, z**2 * (1 - self.margin) / self.margin)) + 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A check against its baseline.
+
+    Attributes:
+        robust, clean: robust accuracy, and accuracy without attack; None where they cannot be compared.
+        unlike: ``"new"`` without a baseline, ``"missing"`` without a result, ``"incomparable"`` where one or both cannot
+            be compared; else None.
+        reasons: why, in sentences without a full stop.
+    """
+
+    robust: Change | None = None
+    clean: Change | None = None
+    unlike: Literal["new", "missing", "incomparable"] | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> ComparisonVerdict:
+        """The worst of what is known, in the order of ``VERDICTS``."""
+        found: list[ComparisonVerdict] = [change.verdict for change in self.changes]
+        return max([*found, *([self.unlike] if self.unlike else [])], key=VERDICTS.index)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return tuple(change for change in (self.robust, self.clean) if change is not None)
+
+    def __str__(self) -> str:
+        """The verdict and all that led to it, in one line."""
+        parts = [*self.reasons]
+        for name, words, change in (
+            ("robust", ("broken", "robust"), self.robust),
+            ("clean", ("wrong", "right"), self.clean),
+        ):
+            if change is not None:
+                parts.append(f"{name} accuracy {_told(change, *words)}")
+        return f"{self.verdict.upper()}: {'; '.join(parts)}"
+
+
+def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[bool]:
+    """Which hypotheses are rejected, so that with probability 1 - alpha none of them is true.
+
+    Holm (Scandinavian Journal of Statistics 6, 1979); valid however the tests depend on each other.
+
+    Raises:
+        ValueError: a value outside [0, 1], or alpha outside (0, 1).
+    """
+    wrong = [p for p in p_values if not 0 <= p <= 1]
+    if wrong or not 0 < alpha < 1:
+        raise ValueError(f"p-values lie in [0, 1] and alpha in (0, 1), got {wrong[0] if wrong else alpha!r}")
+    rejected = [False] * len(p_values)
+    for done, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[i] > alpha / (len(p_values) - done):
+            break
+        rejected[i] = True
+    return rejected
+
+
+def corrected(comparisons: Iterable[Comparison], alpha: float = 0.05) -> list[Comparison]:
+    """The checks of one run, so that with probability 1 - alpha none of them is called regressed without a drop.
+
+    Twenty checks of an unchanged model would otherwise regress somewhere more often than not. Holm's procedure runs over all
+    accuracies compared, not over the suspicious ones alone, and takes for chance what it does not reject. It only takes
+    ``regressed`` back, to ``inconclusive``. That all must pass needs no correction: one wrong pass is not enough for it
+    (Berger, Technometrics 24, 1982).
+    """
+    family = list(comparisons)
+    rejected = iter(holm([change.paired.p_value for one in family for change in one.changes], alpha))
+
+    def judged(change: Change | None) -> Change | None:
+        return None if change is None else replace(change, by_chance=not next(rejected))
+
+    # In the order of ``changes``.
+    return [replace(one, robust=judged(one.robust), clean=judged(one.clean)) for one in family]
+
+
+def _upper(b: int, c: int, n: int, z: float) -> float:
+    """The largest supposed drop that ``b`` against ``c`` of ``n`` do not contradict, by bisection."""
+    inside, outside = (b - c) / n, 1.0
+    # The statistic falls from 0 at the drop seen, so the limit is where it passes -z.
+    while inside < (middle := (inside + outside) / 2) < outside:
+        if b - c - n * middle + z * math.sqrt(n * _variance(b, c, n, middle)) >= 0:
+            inside = middle
+        else:
+            outside = middle
+    return outside
+
+
+def _variance(b: int, c: int, n: int, drop: float) -> float:
+    """Of the change of one example, at the likeliest rates of both changes whose difference is ``drop``.
+
+    With ``q`` the rate of the rarer it is 2 q + drop (1 - drop), and ``q`` solves a quadratic equation (Tango, 1998,
+    equation 3).
+    """
+    if drop < 0:
+        b, c, drop = c, b, -drop
+    linear, constant = (2 * n - b + c) * drop - b - c, c * drop * (1 - drop)
+    root = math.sqrt(linear**2 + 8 * n * constant)
+    # Two forms of the positive solution: each without a difference of nearly equal numbers.
+    q = (root - linear) / (4 * n) if linear <= 0 else 2 * constant / (root + linear)
+    return 2 * q + drop * (1 - drop)
+
+
+def _told(change: Change, worse: str, better: str) -> str:
+    """``fell by 14.7 points (90% CI 12.7 to 16.8, margin 2), regressed: 163 newly broken, 16 newly robust of 1000``."""
+    paired, (low, high) = change.paired, change.interval
+    moved = f"{'rose' if paired.drop < 0 else 'fell'} by {100 * abs(paired.drop):.1f} points"
+    span = f"{100 * change.confidence:g}% CI of the drop {100 * low:.1f} to {100 * high:.1f}, margin {100 * change.margin:g}"
+    counts = f"{paired.newly_broken} newly {worse}, {paired.newly_robust} newly {better} of {paired.n}"
+    told = f"{moved} ({span}), {change.verdict}: {counts}"
+    if change.verdict != "inconclusive":
+        return told
+    if change.by_chance and low > 0:
+        return f"{told}; among so many comparisons that may be chance"
+    if change.deciding > paired.n:
+        return f"{told}; about {change.deciding} examples would decide"
+    return f"{told}; enough examples if nothing had dropped: there may be a drop close to the margin"
