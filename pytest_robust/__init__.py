@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_robust.budget import Budget
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
-    from pytest_robust.evaluation import Evaluation, Outcomes, Rate, compare, evaluate
+    from pytest_robust.evaluation import Curve, Evaluation, Outcomes, Rate, compare, curve, evaluate
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
@@ -25,7 +25,7 @@ _HOMES = {
     "budget": ("Budget",),
     "data": ("Examples",),
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
-    "evaluation": ("Evaluation", "Outcomes", "Rate", "compare", "evaluate"),
+    "evaluation": ("Curve", "Evaluation", "Outcomes", "Rate", "compare", "curve", "evaluate"),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
@@ -35,10 +35,10 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "Comparison", "EmbeddingBall", "Evaluation", "EvidenceError",
-    "Examples", "Linf", "ModelError", "Negation", "Outcomes", "Photometric", "PreflightError", "Rate", "Robust",
-    "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "compare",
-    "evaluate",
+    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "Comparison", "Curve", "EmbeddingBall", "Evaluation",
+    "EvidenceError", "Examples", "Linf", "ModelError", "Negation", "Outcomes", "Photometric", "PreflightError", "Rate",
+    "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted",
+    "compare", "curve", "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
@@ -90,8 +91,8 @@ class Budget:
     @property
     def _denominator(self) -> int:
         """255 of ``8/255``; 1 where no fraction was typed."""
-        below = self.text.rpartition("/")[2]
-        return int(below) if "/" in self.text and below.isdecimal() else 1
+        fraction = re.fullmatch(r"[\d.]+/(\d+)", self.text)
+        return 1 if fraction is None else int(fraction.group(1))
 
     def __float__(self) -> float:
         return float(self.value)

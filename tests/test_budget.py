@@ -83,6 +83,7 @@ def test_a_part_of_a_budget_is_exact_and_written_alike(typed: Any, text: str) ->
         (5, 2.0, "2"),
         ("1/2%", 0.001, "0.0011"),  # as a float it is a little more than 0.001
         (1, 0.0, "0"),
+        ("1/4", 0.1, "0.41/4"),
     ],
 )
 def test_a_size_is_rounded_up_and_written_as_the_budget(typed: Any, size: float, text: str) -> None:

@@ -89,6 +89,7 @@ def _captured(state: State) -> Kept:
     tally, trail = state.tally, state.trail
     content = {
         "broken_by": list(tally.broken_by),
+        "distances": [tally.breaks[row].distance for row in sorted(tally.breaks)],
         "survived": sorted(tally.survived),
         "doubtful": sorted(tally.doubtful),
         "drawn": sorted(tally.drawn),
@@ -105,7 +106,8 @@ def _restore(state: State, content: dict[str, Any], arrays: Arrays) -> None:
     tally = state.tally
     tally.broken_by[:] = content["broken_by"]
     tally.predicted[:] = arrays["predicted"]
-    tally.witnesses |= unpack(arrays)
+    for (row, point), distance in zip(unpack(arrays).items(), content["distances"], strict=True):
+        tally.breaks[row] = Break(str(tally.broken_by[row]), point, int(tally.predicted[row]), distance)
     for rows, name in ((tally.survived, "survived"), (tally.doubtful, "doubtful"), (tally.drawn, "drawn")):
         rows |= set(content[name])
     tally.standing = tally.broken_by.count(None)

@@ -11,8 +11,7 @@ from pytest_robust.evaluation.memory import Memory
 from pytest_robust.evaluation.prepare import opened
 from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.recall import identify, same_sign, sign
-from pytest_robust.evaluation.result import Evaluation, Health
-from pytest_robust.evaluation.run import Run
+from pytest_robust.evaluation.result import Evaluation
 from pytest_robust.evaluation.tally import Tally
 from pytest_robust.evaluation.weakest import nearest, weakest
 from pytest_robust.models import NonDifferentiable, Normalize
@@ -105,19 +104,7 @@ def evaluate(
         ready = known.preflighted()
         found, subjects = ready.found, ready.subjects()
         tally = Tally(found.correct, found.logits.argmax(1), floor, early=early, confidence=sure)
-        custom, controls = attacks is not None, ready.profile.controls
-        run = Run(
-            name,
-            subjects,
-            ready.passes,
-            ready.steps,
-            tally,
-            progress,
-            custom=custom,
-            controls=controls,
-            memory=memory,
-            key=key,
-        )
+        run = ready.run(name, subjects, tally, progress, memory=memory, key=key)
         run.attack()
         checks = run.health(found.logits)
         weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
@@ -141,7 +128,7 @@ def evaluate(
         floor=floor,
         bound=tally.bound,
         stages=tuple(run.stages),
-        health=Health((*ready.findings, *(check.set_aside(waive or {}) for check in checks))),
+        health=ready.health(checks),
         cost=cost,
         notes=notes,
         witnesses=tally.witnesses,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,12 +16,16 @@ from pytest_robust.attacks import Attack
 from pytest_robust.data import load, stratified
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import PreflightError, ThreatError
+from pytest_robust.evaluation.memory import Memory
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.preflight import Preflight, mode, preflight
-from pytest_robust.evaluation.result import Cost, HealthCheck
+from pytest_robust.evaluation.progress import Report
+from pytest_robust.evaluation.result import Cost, Health, HealthCheck
+from pytest_robust.evaluation.run import Run
 from pytest_robust.evaluation.schedule import Profile, Step, exact_step, profile_named, schedule
 from pytest_robust.evaluation.subjects import Subjects
+from pytest_robust.evaluation.tally import Tally
 from pytest_robust.models import NonDifferentiable, Normalize, adapt
 from pytest_robust.models.protocol import Model
 from pytest_robust.models.transformed import Transformed
@@ -37,6 +41,7 @@ class Opened:
         adapted: the user's model. model: the same as the threat moves its point, seen through a transform perhaps.
         examples: those to attack, as they came. encoded: the same, as the model takes them.
         mode: findings about the mode that the user left the model in.
+        custom: the steps are the user's, not the profile's. waive: reasons to set findings aside.
         notes: what the user should know, in sentences. began: when, by ``time.perf_counter``.
     """
 
@@ -48,10 +53,11 @@ class Opened:
     objective: Objective
     profile: Profile
     steps: tuple[Step, ...]
+    custom: bool
     seed: int
     passes: Passes
     mode: tuple[HealthCheck, ...]
-    waive: Mapping[str, str] | None
+    waive: Mapping[str, str]
     notes: tuple[str, ...]
     began: float
 
@@ -84,9 +90,37 @@ class Prepared(Opened):
         """Those of the preflight, and before it."""
         return (*self.mode, *self.found.findings)
 
-    def subjects(self) -> Subjects:
-        """All examples, under the threat."""
-        return Subjects(self.model, self.encoded, self.threat, self.objective, self.found.logits, self.seed)
+    def subjects(self, own: Mapping[int, Threat] | None = None) -> Subjects:
+        """All examples, under the threat, or by row under one of their own that differs in the budget."""
+        return Subjects(self.model, self.encoded, self.threat, self.objective, self.found.logits, self.seed, own)
+
+    def run(
+        self,
+        name: str,
+        subjects: Subjects,
+        tally: Tally,
+        report: Report | None,
+        *,
+        memory: Memory | None = None,
+        key: str | None = None,
+    ) -> Run:
+        """One run of the attacks, not started yet."""
+        return Run(
+            name,
+            subjects,
+            self.passes,
+            self.steps,
+            tally,
+            report,
+            custom=self.custom,
+            controls=self.profile.controls,
+            memory=memory,
+            key=key,
+        )
+
+    def health(self, checks: Iterable[HealthCheck]) -> Health:
+        """What was found before the attacks, and these findings of theirs."""
+        return Health((*self.findings, *(check.set_aside(self.waive) for check in checks)))
 
     def cost(self) -> Cost:
         """All that was spent so far."""
@@ -156,10 +190,11 @@ def opened(
             objective=objective,
             profile=chosen,
             steps=steps,
+            custom=attacks is not None,
             seed=seed,
             passes=passes,
             mode=mode_findings,
-            waive=waive,
+            waive=waive or {},
             notes=(*notes, *adapted.notes, *_approximated(adapted)),
             began=began,
         )

@@ -36,7 +36,7 @@ class Tally:
 
     Attributes:
         broken_by: per example: an attack's name, ``"clean"``, or None while it stands.
-        witnesses: per broken example the verified adversarial point. predicted: the class predicted there.
+        breaks: per example that attacks broke, how. predicted: the class there; the clean prediction where there is none.
         survived: rows that outlived the last stage. needed: how many must, None without a floor.
         doubtful: rows at which the attacks may not have worked: surviving makes no verdict certain there.
         sequence: where a sample may decide, what it says about all examples that are right without attack.
@@ -54,7 +54,7 @@ class Tally:
         """
         self.broken_by: list[str | None] = [None if right else CLEAN for right in correct.tolist()]
         self.predicted = predicted.numpy().astype(np.int64)
-        self.witnesses: dict[int, Tensor] = {}
+        self.breaks: dict[int, Break] = {}
         self.survived: set[int] = set()
         self.doubtful: set[int] = set()
         self.standing = int(correct.sum())
@@ -103,6 +103,11 @@ class Tally:
         """A survivor was broken after all, outside the stages."""
         self.survived.discard(row)
         self._break(row, outcome)
+
+    @property
+    def witnesses(self) -> dict[int, Tensor]:
+        """Per example that attacks broke, the verified adversarial point."""
+        return {row: found.witness for row, found in self.breaks.items()}
 
     @property
     def undecided(self) -> list[int]:
@@ -161,6 +166,6 @@ class Tally:
 
     def _break(self, row: int, outcome: Break) -> None:
         self.broken_by[row] = outcome.attack
-        self.witnesses[row] = outcome.witness
+        self.breaks[row] = outcome
         self.predicted[row] = outcome.predicted
         self.standing -= 1

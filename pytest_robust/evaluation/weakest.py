@@ -28,9 +28,9 @@ def nearest(subjects: Subjects, passes: Passes, witnesses: Mapping[int, Tensor])
     rows = sorted(witnesses, key=lambda row: (-margins[row], ids[row]))[:_CANDIDATES]
     claims: list[tuple[float, int, Tensor]] = []
     for group in subjects.examples.groups(rows):
-        x, context, region = subjects.place(group)
+        _, _, region = subjects.place(group)
         known = subjects.put(torch.stack([witnesses[row] for row in group]))
-        for points in (known, _shrunk(subjects, passes, group, x, known, context)):
+        for points in (known, shrunk(subjects, passes, group, known)):
             norms = subjects.threat.distance(points, region).tolist()
             claims += zip(norms, map(rows.index, group), points, strict=True)
     for _, place, point in sorted(claims, key=lambda claim: claim[:2]):
@@ -50,10 +50,13 @@ def weakest(subjects: Subjects, threat: Threat, found: tuple[int, Break] | None)
     return Weakest(row, subjects.examples.ids[row], label, hit.predicted, hit.distance, eps)
 
 
-def _shrunk(
-    subjects: Subjects, passes: Passes, rows: Sequence[int], x: Tensor, witnesses: Tensor, context: dict[str, Tensor]
-) -> Tensor:
-    """(B, ...) points between the clean points and the witnesses at which the model is still broken, by bisection."""
+def shrunk(subjects: Subjects, passes: Passes, rows: Sequence[int], witnesses: Tensor) -> Tensor:
+    """(B, ...) points between the clean points and the witnesses at which the model is still broken, by bisection.
+
+    Args:
+        rows: examples whose inputs have equal shapes.
+    """
+    x, context, _ = subjects.place(rows)
     goal = subjects.put(subjects.goal[list(rows)])
     low = torch.zeros(len(rows), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
     high = torch.ones_like(low)

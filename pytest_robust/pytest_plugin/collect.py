@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_robust.budget import Budget
+from pytest_robust.pytest_plugin.call import budget_id
 from pytest_robust.pytest_plugin.fixture import Checks, Robust
 from pytest_robust.pytest_plugin.marker import Declared, declared
-from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,11 +52,6 @@ def budgets(settings: Settings, marked: Declared) -> tuple[Budget, ...]:
     if named is None and isinstance(marked.min_accuracy, dict):
         return tuple(marked.min_accuracy)
     return named or ()
-
-
-def budget_id(settings: Settings, marked: Declared, budget: Budget) -> str:
-    """``linf-8/255``."""
-    return f"{settings.first('norm', marked.norm) or DEFAULT_NORM}-{budget}"
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,29 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_robust.budget import Budget, Number
-from pytest_robust.errors import RobustError, ThreatError
-from pytest_robust.pytest_plugin import marker, memory, progress
-from pytest_robust.pytest_plugin.marker import Declared, Default, floor_of
-from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE
+from pytest_robust.pytest_plugin import memory, progress
+from pytest_robust.pytest_plugin.call import CallError, Reader, budget_id, without_file
+from pytest_robust.pytest_plugin.marker import Declared, Default
+from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
 
 if TYPE_CHECKING:
     from pytest_robust.attacks import Attack
-    from pytest_robust.evaluation import Evaluation
+    from pytest_robust.evaluation import Curve, Evaluation
     from pytest_robust.threats import Threat
-
-NO_BUDGET = (
-    "this robust check has no budget; name one in the call, robust(model, data, eps='8/255'), "
-    "or in the marker, @pytest.mark.robust(eps='8/255'), "
-    "or for the run, pytest --robust-eps 8/255 (ini: robust_eps)"
-)
-NO_BUDGET_OF_MODEL = "the check of --robust-model has no budget; name one with --robust-eps 8/255 (ini: robust_eps)"
-
-
-class CallError(RobustError, ValueError):
-    """An argument of the call ``robust(...)`` that cannot be used."""
 
 
 @dataclass
@@ -43,6 +31,7 @@ class Checks:
     """The checks of one test so far, by id. They outlive a rerun of the test, which can so not turn a failure green."""
 
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
@@ -74,7 +63,8 @@ class Robust:
             budget: the one that the test is parametrised with. registered: attacks that plugins have added.
         """
         self._item, self._settings, self._declared, self._checks = item, settings, declared, checks
-        self._budget, self._registered = budget, registered or {}
+        self._budget = budget
+        self._reader = Reader(item, settings, declared, budget, registered or {})
         self._used: set[str] = set()
 
     @property
@@ -128,45 +118,108 @@ class Robust:
 
         id = self._id(name)
         if id not in self._checks.records:
-            with self._keeping_errors(id):
-                own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile, waive)
-                chosen, settings = own.over(self._declared), self._settings
-                where = shared_device(settings.first("device", device) or "auto")
-                adapted, threat = self._threat(model, threat, own, where, normalize, classes, non_differentiable)
-                self._compare_with_id(threat)
-                floors = [floor_of(said.min_accuracy, threat.budget) for said in (own, self._declared)]
-                floor = settings.first("fail_under", *floors)
-                named = settings.first("attacks", chosen.attacks)
-                watcher = progress.watch(self._item.config, self._item.name)
-                try:
-                    evaluation = evaluate(
-                        adapted,
-                        data,
-                        threat,
-                        objective=objective,
-                        profile=settings.first("profile", chosen.profile) or DEFAULT_PROFILE,
-                        attacks=None if named is None else [self._attack(attack) for attack in named],
-                        min_accuracy=floor,
-                        confidence=None if floor is None else settings.first("confidence", chosen.confidence),
-                        n=settings.first("n", chosen.n),
-                        seed=settings.first("seed", seed) or 0,
-                        batch_size=batch_size,
-                        device=where,
-                        classes=classes,
-                        normalize=None if adapted is not model else normalize,
-                        non_differentiable=None if adapted is not model else non_differentiable,
-                        waive=chosen.waive,
-                        autocast=autocast,
-                        name=name or self._item.name,
-                        stop_early=self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
-                        progress=watcher,
-                        memory=memory.folder(self._item.config),
-                    )
-                finally:
-                    watcher.close()
-            self._remember(id, evaluation, floors_elsewhere=isinstance(chosen.min_accuracy, dict))
+            with self._keeping_errors(id), self._watched() as watcher:
+                asked = self._reader.asked(
+                    model,
+                    threat,
+                    norm=norm,
+                    eps=eps,
+                    bounds=bounds,
+                    min_accuracy=min_accuracy,
+                    confidence=confidence,
+                    attacks=attacks,
+                    n=n,
+                    profile=profile,
+                    seed=seed,
+                    device=device,
+                    objective=objective,
+                    batch_size=batch_size,
+                    classes=classes,
+                    normalize=normalize,
+                    non_differentiable=non_differentiable,
+                    waive=waive,
+                    autocast=autocast,
+                )
+                self._compare_with_id(asked.threat)
+                floors = asked.floors(asked.threat.budget)
+                floor = self._settings.first("fail_under", *floors)
+                evaluation = evaluate(
+                    asked.model,
+                    data,
+                    asked.threat,
+                    **asked.options,
+                    min_accuracy=floor,
+                    confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),
+                    name=name or self._item.name,
+                    stop_early=self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
+                    progress=watcher,
+                    memory=memory.folder(self._item.config),
+                )
+            family = (
+                None if self._budget is None else id.replace(budget_id(self._settings, self._declared, self._budget), "*")
+            )
+            self._remember(id, evaluation, floors_elsewhere=asked.floors_by_budget, family=family)
         judge(self._checks.records[id])
         return self._checks.evaluations[id]
+
+    def curve(
+        self,
+        model: Any,
+        data: Any,
+        threat: Threat | None = None,
+        *,
+        budgets: Sequence[Number | Budget] | None = None,
+        eps: Number | Budget | None = None,
+        min_accuracy: Number | Mapping[Number, Number] | None = None,
+        name: str = "curve",
+        **options: Any,
+    ) -> Curve:
+        """Evaluate the model on the data at every budget, each a check of its own: ``NAME@2/255``.
+
+        Args:
+            budgets: those of the curve, none above the threat's; left out, those with a floor, else parts of ``eps``.
+            eps: the largest, where neither a threat nor budgets name it.
+            min_accuracy: the floor at every budget, or a floor for each; one without is reported only.
+            model, data, threat, options: as in ``robust(...)``, all but ``confidence``: every example is decided.
+
+        Raises:
+            AssertionError: at one of the budgets, as in ``robust(...)``. TypeError: an option that there is not.
+            pytest.UsageError, RobustError: see ``robust(...)``.
+        """
+        __tracebackhide__ = True
+        from pytest_robust import curve
+
+        id = self._id(name)
+        if id not in self._checks.curves:
+            with self._keeping_errors(id), self._watched() as watcher:
+                if "confidence" in options:
+                    raise CallError("robust.curve(...): confidence is for a sample, and on a curve every example is decided")
+                named = self._reader.budgets(budgets, min_accuracy)
+                if named is not None and threat is None and eps is None:
+                    eps = max(named, key=lambda budget: budget.value)
+                asked = self._reader.asked(model, threat, eps=eps, min_accuracy=min_accuracy, **options)
+                self._compare_with_id(asked.threat)
+                if self._settings.force and self._settings.command_line.eps:
+                    named = None
+                found = curve(asked.model, data, asked.threat, **asked.options, budgets=named, name=name, progress=watcher)
+            self._checks.curves[id] = found
+            for budget, evaluation in zip(found.budgets, found.evaluations, strict=True):
+                judged = replace(evaluation, floor=self._settings.first("fail_under", *asked.floors(budget)))
+                self._remember(f"{id}@{budget}", judged, floors_elsewhere=asked.floors_by_budget, family=id)
+        found = self._checks.curves[id]
+        for budget in found.budgets:
+            self._used.add(f"{id}@{budget}")
+        for budget in found.budgets:
+            judge(self._checks.records[f"{id}@{budget}"])
+        return found
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[progress.Watcher]:
+        watcher = progress.watch(self._item.config, self._item.name)
+        try:
+            yield watcher
+        finally:
+            watcher.close()
 
     def _id(self, name: str | None) -> str:
         """The node id; with the check's name, or a number from the second call on."""
@@ -187,57 +240,21 @@ class Robust:
             raise
         self._checks.errors.pop(id, None)  # of an earlier run of the test
 
-    def _read(
-        self,
-        norm: str | None,
-        eps: Number | Budget | None,
-        bounds: Any,
-        min_accuracy: Number | Mapping[Number, Number] | None,
-        confidence: Number | None,
-        attacks: str | Sequence[str | Attack] | None,
-        n: int | None,
-        profile: str | None,
-        waive: Mapping[str, str] | None,
-    ) -> Declared:
-        """What the call itself says.
-
-        Raises:
-            CallError: an argument that cannot be used.
+    def _remember(self, id: str, evaluation: Evaluation, *, floors_elsewhere: bool, family: str | None) -> None:
         """
-        from pytest_robust.attacks import make
-
-        try:
-            own = marker.robust(
-                norm,
-                min_accuracy=min_accuracy,
-                confidence=confidence,
-                attacks=attacks,
-                n=n,
-                bounds=bounds,
-                profile=profile,
-                waive=waive,
-            )
-            for attack in own.attacks or ():
-                if isinstance(attack, str) and attack not in self._registered:
-                    make(attack)
-            # Not through the marker, which wants every floor to be for one of its budgets: one may serve several calls.
-            return own if eps is None else replace(own, eps=(Budget.parse(eps),))
-        except (TypeError, ValueError) as error:
-            raise CallError(f"robust(...): {error}") from None
-
-    def _remember(self, id: str, evaluation: Evaluation, *, floors_elsewhere: bool) -> None:
+        Args:
+            family: the same for checks that differ in the budget.
+        """
         check = record(evaluation, id) | {
             "tier": self._declared.tier or "critical",
             # Others have one, so that this has none may be a slip.
             "lacks_floor": evaluation.floor is None and floors_elsewhere,
+            "family": family,
             "reproduce": reproduce(self._item, self._settings, self._budget),
         }
         self._checks.evaluations[id], self._checks.records[id] = evaluation, check
         self._item.user_properties.extend(properties(check))
         self._item.config.hook.pytest_robust_result(config=self._item.config, item=self._item, result=evaluation)
-
-    def _attack(self, attack: str | Attack) -> str | Attack:
-        return self._registered[attack]() if isinstance(attack, str) and attack in self._registered else attack
 
     def _only_asserts_a_floor(self, *, named: bool) -> bool:
         """With a floor of the whole run, or an advisory one, a test may go on to ask for more than the verdict."""
@@ -260,94 +277,6 @@ class Robust:
             RobustWarning(f"{self._item.nodeid}: the id says {said}, as the run asks; the call asked for {used}"),
             stacklevel=3,
         )
-
-    def _threat(
-        self,
-        model: Any,
-        threat: Threat | None,
-        own: Declared,
-        device: str,
-        normalize: Any,
-        classes: Sequence[str] | None,
-        non_differentiable: Any,
-    ) -> tuple[Any, Threat]:
-        """The model and the threat; a threat from a norm and a budget depends on the space of the adapted model."""
-        settings, typed = self._settings, self._settings.command_line
-        if threat is not None:
-            if not hasattr(threat, "budget"):
-                raise CallError(
-                    f"robust(...): the third argument is a {type(threat).__name__}, where a threat such as Linf('8/255') "
-                    "may stand; give the data as one pair: robust(model, (inputs, labels))"
-                )
-            if own.norm is not None or own.eps is not None or own.bounds is not Default.BOUNDS:
-                raise pytest.UsageError("give robust(...) either a threat, or norm, eps and bounds; not both")
-            return model, self._forced(threat) if settings.force and (typed.eps or typed.norm) else threat
-        from pytest_robust import models, threats
-
-        budget = self._chosen_budget(own)
-        adapted = models.adapt(
-            model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable
-        )
-        chosen = own.over(self._declared)
-        limits = {} if chosen.bounds is Default.BOUNDS else {"bounds": chosen.bounds}
-        if limits.get("bounds") is not None and adapted.space == "embedding":
-            raise ThreatError(
-                "bounds are given for a text model, whose word vectors have none; leave bounds out, "
-                "in the call and in the marker"
-            )
-        return adapted, threats.make(
-            settings.first("norm", chosen.norm) or DEFAULT_NORM, budget, space=adapted.space, **limits
-        )
-
-    def _chosen_budget(self, own: Declared) -> Budget:
-        forced = self._settings.command_line.eps if self._settings.force else None
-        if own.eps is not None and forced is None:
-            return own.eps[0]
-        if self._budget is not None:
-            return self._budget
-        budgets: tuple[Budget, ...] | None = self._settings.first("eps", own.eps, self._declared.eps)
-        if budgets is None:
-            raise pytest.UsageError(NO_BUDGET_OF_MODEL if without_file(self._item) else NO_BUDGET)
-        if len(budgets) > 1:
-            several = ", ".join(map(str, budgets))
-            raise pytest.UsageError(
-                f"several budgets ({several}) need a test that takes the fixture robust as an argument, "
-                "so that it can be run once for each"
-            )
-        return budgets[0]
-
-    def _forced(self, threat: Threat) -> Threat:
-        """The test's threat with the budget and the norm of the command line."""
-        from pytest_robust import threats
-
-        typed = self._settings.command_line
-        if threat.space == "transform":
-            raise pytest.UsageError(
-                f"--robust-force cannot put a norm or an eps in place of {threat.norm} {threat.budget}, an image transform; "
-                "drop --robust-norm and --robust-eps, or deselect this test"
-            )
-        budget = self._chosen_budget(Declared()) if typed.eps else threat.budget
-        if typed.norm is None or typed.norm == threat.norm:
-            return threat.with_eps(budget)
-        if getattr(threat, "mask", None) is not None:
-            raise pytest.UsageError("--robust-force cannot change the norm of a threat with a mask; drop --robust-norm")
-        return threats.make(typed.norm, budget, bounds=getattr(threat, "bounds", (0, 1)), space=threat.space)
-
-
-def shared_device(spec: str) -> str:
-    """With ``auto`` under xdist, the worker's share of several GPUs; else ``spec``."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if spec != "auto" or not worker.isdigit():
-        return spec
-    import torch
-
-    count = torch.cuda.device_count()
-    return f"cuda:{int(worker) % count}" if count > 1 else spec
-
-
-def without_file(item: pytest.Item) -> bool:
-    """Whether it is the check of ``--robust-model``."""
-    return item.nodeid.startswith("robust::")
 
 
 def error_line(error: BaseException) -> str:

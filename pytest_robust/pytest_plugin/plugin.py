@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
@@ -21,8 +20,9 @@ from pytest_robust.pytest_plugin.fixture import Checks, Robust
 from pytest_robust.pytest_plugin.marker import declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
 from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable
-from pytest_robust.pytest_plugin.session import FINDINGS, Ledger, findings
+from pytest_robust.pytest_plugin.session import FINDINGS, Ledger, findings, sections
 from pytest_robust.pytest_plugin.settings import Settings
+from pytest_robust.reports.run import ItemResult, judged, with_curves
 
 _MARKER = (
     "robust(norm, eps, *, min_accuracy, attacks, n, bounds, profile, tier='critical'): what the check of the fixture robust "
@@ -106,7 +106,9 @@ def pytest_runtest_makereport(
         elif call.excinfo is not None and is_verdict(call.excinfo.value):
             _checks(item).missed = str(call.excinfo.value)
             _shorten(report, item, call.excinfo)
-        report.sections += _sections(item.nodeid, found)
+        report.sections += sections(
+            with_curves(judged(ItemResult(item.nodeid, "failed", found["records"], raised=found["raised"])))
+        )
     return report
 
 
@@ -152,15 +154,3 @@ def _expects_a_check(item: pytest.Item) -> bool:
     # A project's own fixture of this name is bound to nothing, and a floor of the run is not meant for it.
     bound = asked is not None or CHECKS in item.stash
     return is_robust(item) and bound and item.config.stash[SETTINGS].first("fail_under", asked) is not None
-
-
-def _sections(nodeid: str, found: dict[str, Any]) -> list[tuple[str, str]]:
-    """The details of the checks that failed; of all of them where the test failed for another reason."""
-    if not found["records"]:
-        return []
-    from pytest_robust.reports import terminal
-    from pytest_robust.reports.run import ItemResult, judged
-
-    checks = judged(ItemResult(nodeid, "failed", found["records"], raised=found["raised"]))
-    shown = [check for check in checks if check["verdict"] == "fail"] or checks
-    return [("robust", terminal.section(check)) for check in shown]

@@ -16,6 +16,7 @@ from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
 from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
 from pytest_robust.pytest_plugin.settings import Settings
+from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import ItemResult, Run, gate_line, run
 
 FINDINGS = "robust_findings"
@@ -23,6 +24,8 @@ FINDINGS = "robust_findings"
 
 Text, because a value that xdist cannot send kills the worker and loses the test.
 """
+SECTION = "robust"
+"""The heading of the details of a failed check."""
 
 
 class Ledger:
@@ -33,6 +36,7 @@ class Ledger:
         self._order: dict[str, None] = {}
         self._results: dict[str, ItemResult] = {}
         self._reported: set[str] = set()
+        self._failed: list[pytest.TestReport] = []
         self._usage_error: str | None = None
         self._problems: list[str] = []
         self._notes: list[str] = []
@@ -66,6 +70,7 @@ class Ledger:
         result.records += [check for check in found["records"] if check["id"] not in known]
         result.errors = found["errors"]  # all so far: a rerun takes back those of the run before
         if report.failed:
+            self._failed.append(report)
             result.outcome, result.message = "failed", result.message or first_line(report)
             result.raised |= found["raised"]
         elif report.skipped and result.outcome != "failed":
@@ -97,6 +102,10 @@ class Ledger:
         position = {nodeid: i for i, nodeid in enumerate(self._order)}
         results = sorted(self._results.values(), key=lambda result: position.get(result.nodeid, len(position)))
         self._run = run(results, missing=missing, complete=finished, version=pytest_robust.__version__)
+        for report in self._failed:
+            # Again, for by now the other budgets of the same test are known.
+            own = [check for check in self._run["checks"] if check["nodeid"] == report.nodeid]
+            report.sections = [*(part for part in report.sections if part[0] != SECTION), *sections(own)]
         for path in self._settings.reports:
             self._attempt(f"ERROR: --robust-report {path}", path, append=False)
         if self._problems:
@@ -156,6 +165,16 @@ def findings(checks: Checks, call: pytest.CallInfo[None]) -> dict[str, Any]:
     # What is no ``Exception`` is a verdict of pytest: ``pytest.fail``.
     raised = isinstance(error, Exception) and not isinstance(error, AssertionError)
     return {"records": list(checks.records.values()), "errors": checks.errors, "raised": raised}
+
+
+def sections(checks: Sequence[Record]) -> list[tuple[str, str]]:
+    """The details of a failed test's checks that failed; of all of them where it failed for another reason."""
+    if not checks:
+        return []
+    from pytest_robust.reports import terminal
+
+    shown = [check for check in checks if check["verdict"] == "fail"] or checks
+    return [(SECTION, terminal.section(check)) for check in shown]
 
 
 def first_line(report: pytest.TestReport) -> str:

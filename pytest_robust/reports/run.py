@@ -53,6 +53,7 @@ def run(items: Iterable[ItemResult], *, missing: Sequence[str], complete: bool, 
         counts["advisory"] += sum(check["tier"] == "advisory" and check["verdict"] == "fail" for check in own)
         if failed:
             counts.update([*reasons, *("error" for _ in found)])
+    checks = with_curves(checks)
     return {
         "schema": SCHEMA,
         "tool": {"name": "pytest-robust", "version": version},
@@ -79,6 +80,29 @@ def judged(item: ItemResult) -> list[Record]:
             verdict = "fail" if not explained or not check["believable"] else "report"
         checks.append(check | {"nodeid": item.nodeid, "outcome": item.outcome, "verdict": verdict})
     return checks
+
+
+def with_curves(checks: Iterable[Record]) -> list[Record]:
+    """The checks, each with its ``curve``: the points of all that differ in the budget only, where there are several."""
+    checks = list(checks)
+    alike: dict[object, dict[float, Record]] = {}
+    for check in checks:
+        alike.setdefault(_but_for_the_budget(check), {})[check["threat"]["value"]] = {
+            "eps": check["threat"]["eps"],
+            "n": check["n"],
+            "bound": check["bound"],
+            "robust": check["robust"],
+        }
+    curves = {key: [points[value] for value in sorted(points)] if len(points) > 1 else [] for key, points in alike.items()}
+    return [check | {"curve": curves[_but_for_the_budget(check)]} for check in checks]
+
+
+def _but_for_the_budget(check: Record) -> object:
+    """What two points of one curve have in common; a check without a family has no other."""
+    if check["family"] is None:
+        return check["id"]
+    facts = (check[key] for key in ("family", "model", "objective", "profile", "seed"))
+    return (*facts, check["threat"]["norm"], check["threat"]["bounds"], *check["examples"]["ids"])
 
 
 def gate_line(run: Run) -> str:

@@ -19,6 +19,8 @@ def section(check: Record, *, seconds: bool = True) -> str:
     """The ``robust`` section of a failed check; without the seconds it is equal for equal runs."""
     lines = [*_row("verdict", _verdict(check)), *_row("threat", _threat(check)), "", *_accuracies(check), ""]
     lines += _row("broken by", _broken_by(check))
+    if check["curve"]:
+        lines += _row("eps curve", "   ".join(f"{point['eps']} {words.bounded(point)}" for point in check["curve"]))
     if check["bound"] == "exact" and len(check["classes"]) > 1:
         lines += _row("worst class", _worst_classes(check))
     if check["weakest"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import numpy as np
 import pytest_robust
 from pytest_robust import models
 from pytest_robust.budget import parse_floor
+from pytest_robust.evaluation.curves import Curve
 from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Cost, Evaluation, Health, HealthCheck, Level, Stage
 
 CALLS: list[SimpleNamespace] = []
@@ -76,6 +77,17 @@ def evaluate(model: Fake, data: Any, threat: Any, **options: Any) -> Evaluation:
     return outcome(model, threat, **options)
 
 
+def curve(model: Fake, data: Any, threat: Any, *, budgets: Any, **options: Any) -> Curve:
+    """Of each budget 0.01 fewer survive than of the one before."""
+    CALLS.append(SimpleNamespace(model=model, data=data, threat=threat, budgets=budgets, **options))
+    if model.raises is not None:
+        raise model.raises
+    steps = tuple(sorted(budgets or (threat.budget,), key=float))
+    points = [replace(model, robust=model.robust - i) for i in range(len(steps))]
+    found = [outcome(point, threat.with_eps(eps), **options) for point, eps in zip(points, steps, strict=True)]
+    return Curve(steps, tuple(found), np.zeros(model.n), (), ())
+
+
 def adapt(model: Any, **options: Any) -> Any:
     return model
 
@@ -84,4 +96,5 @@ def install(set_attribute: Callable[[object, str, object], object] = setattr) ->
     """Put the fake in the engine's place."""
     CALLS.clear()
     set_attribute(pytest_robust, "evaluate", evaluate)
+    set_attribute(pytest_robust, "curve", curve)
     set_attribute(models, "adapt", adapt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from projects import Run
@@ -205,3 +206,22 @@ def test_attacks_of_one_name_exit_4(run: Run, project):
     result = run(PASSING, "-p", "other")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: pytest_robust_attacks: two plugins call an attack 'mine'; rename one"])
+
+
+def test_eps_curve_of_a_test_that_ran_with_several_budgets(run: Run):
+    """The first to fail shows the points of those that ran after it, too."""
+    source = """
+@pytest.mark.parametrize("model", [Fake(31), Fake(20)])
+@pytest.mark.robust(eps=["8/255", "2/255"], min_accuracy={"8/255": .4, "2/255": .1})
+def test_it(robust, model):
+    robust(Fake(model.robust + (robust._budget.value < .01) * 40), 0)
+
+def test_alone(robust): robust(Fake(31), 0, eps="8/255", min_accuracy=.4)
+"""
+    result = run(source, "--robust-report=r.json")
+    assert [line for line in result.outlines if line.startswith("eps curve")] == [
+        "eps curve    2/255 71.0%   8/255 31.0%",
+        "eps curve    2/255 60.0%   8/255 20.0%",
+    ]
+    checks = json.loads(Path("r.json").read_text())["checks"]
+    assert [[point["eps"] for point in check["curve"]] for check in checks] == [["2/255", "8/255"]] * 4 + [[]]

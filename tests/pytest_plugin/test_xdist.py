@@ -99,7 +99,7 @@ def test_stopping_early_loses_nothing_by_itself(run_workers: Run):
 def test_workers_share_the_gpus_out(monkeypatch):
     import torch
 
-    from pytest_robust.pytest_plugin.fixture import shared_device
+    from pytest_robust.pytest_plugin.call import shared_device
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert shared_device("auto") == "auto"

@@ -44,7 +44,14 @@ def evaluation(**changes: Any) -> Evaluation:
 
 def check(id: str = "test_it.py::test_a", **changes: Any) -> Record:
     """A record as the plugin makes it of an evaluation."""
-    extras = {"tier": "critical", "lacks_floor": False, "reproduce": f'pytest "{id}"', "outcome": "failed"}
+    extras = {
+        "tier": "critical",
+        "lacks_floor": False,
+        "family": None,
+        "curve": [],
+        "reproduce": f'pytest "{id}"',
+        "outcome": "failed",
+    }
     extras |= {key: changes.pop(key) for key in extras.keys() & changes.keys()}
     return record(evaluation(**changes), id) | extras
 
