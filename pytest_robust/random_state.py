@@ -1,4 +1,4 @@
-"""The global random states of Python, numpy and torch: saved, and put back."""
+"""The global random states of Python, numpy and torch: seeded, saved, and put back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+def seed_random_state(seed: int) -> None:
+    """Set every global random state, to be called inside ``preserved_random_state``."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    # Not torch.manual_seed: where CUDA is not in use it would be seeded, too, once it is.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        for generator in torch.cuda.default_generators:
+            generator.manual_seed(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 @contextmanager

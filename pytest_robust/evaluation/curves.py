@@ -165,6 +165,7 @@ def curve(
         normalize=normalize,
         non_differentiable=non_differentiable,
         waive=waive,
+        draws=None,
         autocast=autocast,
     ) as known:
         bisection = _Bisection(known.preflighted(), threats, name, progress)
@@ -220,7 +221,7 @@ class _Bisection:
         evaluations = []
         for place, threat in enumerate(self.threats):
             there = {row: self.breaks[row] for row in hits if self._broken[row] <= place}
-            correct, predicted = ready.found.correct.numpy(), ready.found.logits.argmax(1).numpy().copy()
+            correct, predicted = ready.found.correct.numpy(), ready.found.predicted.numpy().copy()
             broken_by: list[str | None] = [None if right else CLEAN for right in correct]
             for row, found in there.items():
                 broken_by[row], predicted[row] = found.attack, found.predicted
@@ -282,7 +283,7 @@ class _Bisection:
         ready, middle = self.ready, {row: self._middle(row) for row in rows}
         under = torch.zeros_like(ready.found.correct)
         under[list(rows)] = True
-        tally = Tally(under, ready.found.logits.argmax(1), None, early=False)
+        tally = Tally(under, ready.found.predicted, None, early=False)
         subjects = ready.subjects({row: self.threats[place] for row, place in middle.items()})
         run = ready.run(self.name, subjects, tally, self.progress)
         run.attack()

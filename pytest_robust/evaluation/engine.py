@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pytest_robust.attacks import Attack
 from pytest_robust.budget import Number, parse_confidence, parse_floor
+from pytest_robust.evaluation.health import random_or_not
 from pytest_robust.evaluation.memory import Memory
 from pytest_robust.evaluation.prepare import opened
 from pytest_robust.evaluation.progress import Report
@@ -36,6 +37,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     normalize: Normalize | None = None,
     non_differentiable: NonDifferentiable | None = None,
+    draws: int | None = None,
     waive: Mapping[str, str] | None = None,
     autocast: bool = False,
     name: str = "evaluation",
@@ -62,6 +64,8 @@ def evaluate(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         classes: names of the classes. normalize: (mean, std) per channel, folded into the model.
         non_differentiable: submodules without a useful gradient, and what stands for them backward: see ``adapt``.
+        draws: for a model that is random on purpose: gradients are the mean over so many draws, and votes of other draws
+            decide; each example is run alone. The documentation has the exact rules.
         waive: findings to set aside, with the reason: ``{"chance": "ten examples only"}``.
         autocast: search in bfloat16 by ``torch.autocast``, which GPUs do faster. Every adversarial example is verified in
             full precision, and near misses are attacked once more in it. An outcome may then depend on the batch.
@@ -92,6 +96,7 @@ def evaluate(
         normalize=normalize,
         waive=waive,
         non_differentiable=non_differentiable,
+        draws=draws,
         autocast=autocast,
     ) as known:
         early = known.profile.early and stop_early
@@ -103,14 +108,14 @@ def evaluate(
                 return replace(before[0], name=name, cached=True)
         ready = known.preflighted()
         found, subjects = ready.found, ready.subjects()
-        tally = Tally(found.correct, found.logits.argmax(1), floor, early=early, confidence=sure)
+        tally = Tally(found.correct, found.predicted, floor, early=early, confidence=sure)
         run = ready.run(name, subjects, tally, progress, memory=memory, key=key)
         run.attack()
         checks = run.health(found.logits)
+        notes = (*ready.notes, *random_or_not(subjects, ready.passes))
         weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
         cost = ready.cost()
         own_sign = sign(known) if key is not None else {}
-    notes = ready.notes
     if sure is not None and not ready.profile.early:
         notes = (*notes, f"the confidence is not used: the {profile} profile decides every example")
     broken_by, robust = tally.final()
@@ -134,7 +139,7 @@ def evaluate(
         witnesses=tally.witnesses,
         weakest=weak,
         sample=tally.sample if tally.bound == "sampled" else None,
-        passes=run.spent,
+        passes=run.spent * ready.passes.draws,
         identity=identity,
     )
     if memory is not None and key is not None:

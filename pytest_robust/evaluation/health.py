@@ -12,11 +12,18 @@ from pytest_robust.attacks import Attack
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.result import HealthCheck, Level
 from pytest_robust.evaluation.subjects import Subjects
+from pytest_robust.evaluation.votes import FEW, MANY
 
 _SAMPLE = 8
 """Examples on which the model is run again: two more forward passes each."""
 _SAME = 1e-3
 """Difference of logits, as a share of their spread, that rounding alone does not make."""
+_RANDOM = (
+    "the model is random, and a survivor may only have been lucky; switch the noise off, fix its seed inside forward(), or, "
+    "where the noise is meant, let draws of it vote: draws=10",
+    "draws are not repeatable, so the noise has a generator of its own; use the global ones of torch, numpy or random",
+)
+"""What it means, and what to do, without and with draws."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Doubts:
     Attributes:
         survivors: rows that outlived the attacks. needed: how many the floor asks for; None without a floor.
         masked: gradients were zero, or NaN. unstable: logits were NaN or infinite. rejected: broken in a batch and not
-            alone. immovable: nothing of the example may move.
+            alone. immovable: nothing of the example may move. contested: at some point most draws of a random
+        model were wrong, by a majority that luck explains; None for other models.
     """
 
     survivors: Sequence[int]
@@ -35,6 +43,7 @@ class Doubts:
     rejected: set[int]
     immovable: set[int]
     needed: int | None
+    contested: set[int] | None = None
 
     def checks(self) -> list[HealthCheck]:
         """One finding each. A doubt is invalid from 5 % of the survivors on, or when the floor rests on the doubtful."""
@@ -68,14 +77,28 @@ class Doubts:
                 "every survivor could be moved",
                 "could not be moved at all: the mask forbids it, or eps is below the spacing of floats there",
             ),
+            *([] if self.contested is None else [self._votes(self.contested)]),
         ]
 
-    def _check(self, name: str, rows: set[int], fine: str, wrong: str, *, tolerated: float = 0.0) -> HealthCheck:
+    def _votes(self, contested: set[int]) -> HealthCheck:
+        return self._check(
+            "votes",
+            contested,
+            "at the points where attacks on survivors ended, most draws are right",
+            "were broken on most draws at a point found, by a majority that may be luck: they are neither broken nor robust",
+            tolerated=0.01,
+            # They are known one by one: where the floor is met without them, nothing else rests on them.
+            ruinous=0.05 if self.needed is None else 2.0,
+        )
+
+    def _check(
+        self, name: str, rows: set[int], fine: str, wrong: str, *, tolerated: float = 0.0, ruinous: float = 0.05
+    ) -> HealthCheck:
         count = len(rows.intersection(self.survivors))
         if not count:
             return HealthCheck(name, "trusted", fine)
         share = count / len(self.survivors)
-        level: Level = "invalid" if share >= 0.05 or self._decisive else "suspicious" if share > tolerated else "trusted"
+        level: Level = "invalid" if share >= ruinous or self._decisive else "suspicious" if share > tolerated else "trusted"
         detail = f"{count} of {len(self.survivors)} survivors {wrong}"
         if self._decisive:
             detail += "; without them the floor is missed"
@@ -84,7 +107,8 @@ class Doubts:
     @property
     def doubtful(self) -> set[int]:
         """The survivors with any of these doubts."""
-        return (self.masked | self.unstable | self.rejected | self.immovable).intersection(self.survivors)
+        doubts = (self.masked, self.unstable, self.rejected, self.immovable, self.contested or set())
+        return set().union(*doubts).intersection(self.survivors)
 
     @property
     def _decisive(self) -> bool:
@@ -105,9 +129,10 @@ def repeatable(subjects: Subjects, passes: Passes, logits: torch.Tensor) -> list
         HealthCheck(
             "determinism",
             "invalid" if random else "trusted",
-            f"the same input gave logits that differ by {100 * chance.max():.2g}% of their spread: the model is random, "
-            "and a survivor may only have been lucky; switch the noise off, or fix its seed inside forward()"
+            f"the same input gave logits that differ by {100 * chance.max():.2g}% of their spread: {_RANDOM[passes.random]}"
             if random
+            else f"the mean of the same {passes.draws} draws gives the same logits, and votes of other draws decide"
+            if passes.random
             else "the same input gives the same logits",
         ),
         HealthCheck(
@@ -116,9 +141,25 @@ def repeatable(subjects: Subjects, passes: Passes, logits: torch.Tensor) -> list
             f"alone and in a batch, logits differ by {100 * batch.max():.2g}% of their spread: examples influence each "
             "other; look for batch statistics (BatchNorm without running averages) or operations across dimension 0"
             if dependent
+            else "every draw is made for one example alone"
+            if passes.random
             else "logits do not depend on the batch",
         ),
     ]
+
+
+def random_or_not(subjects: Subjects, passes: Passes) -> list[str]:
+    """What to say about the draws of a model that was called random: it may not be."""
+    if not passes.random:
+        return []
+    for row in keyed.order(subjects.seed, subjects.examples.ids)[:_SAMPLE]:
+        x, context, _ = subjects.place([row])
+        one, other = passes.votes(x, context, range(2))
+        if not torch.equal(one, other):
+            return [
+                f"random model: means of {passes.draws} draws guide the attacks, votes of {FEW} to {MANY} other draws decide"
+            ]
+    return [f"draws={passes.draws} was given, but different draws gave the same logits: leave it out, it only costs passes"]
 
 
 def _alone(subjects: Subjects, passes: Passes, rows: Sequence[int]) -> torch.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from pytest_robust.models import Randomised
 from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.protocol import Model
 
@@ -16,7 +17,8 @@ class Passes:
     """The only way in which an evaluation runs the model.
 
     Attributes:
-        forward, backward: passes so far, one per example.
+        forward, backward: passes so far, one per example and draw. draws: in each pass; 1 unless the model is random.
+        random: the model has votes.
         most: examples per pass; halved when memory runs out.
         rough: the type in which gradients may be computed where it is faster, by ``torch.autocast``; None: no other than
             the model's own. Logits without gradients are exact always: they are what claims are verified by.
@@ -26,6 +28,8 @@ class Passes:
         self.model = model
         self.most = most
         self.rough = rough
+        self.random = isinstance(model, Randomised)
+        self.draws = model.draws if isinstance(model, Randomised) else 1
         self.forward = 0
         self.backward = 0
 
@@ -33,8 +37,16 @@ class Passes:
         """(B, C) logits without gradients."""
         with torch.no_grad():
             parts = self._in_parts(x, context, lambda rows, c: (self.model.logits(x[rows], c),))
-        self.forward += len(x)
+        self.forward += len(x) * self.draws
         return parts[0]
+
+    def votes(self, x: Tensor, context: dict[str, Tensor], numbers: Sequence[int]) -> Tensor:
+        """(len(numbers), C) logits of fresh draws of a random model at one point (1, ...)."""
+        assert isinstance(self.model, Randomised), "only a random model has votes"
+        with torch.no_grad():
+            logits = self.model.votes(x, context, numbers)
+        self.forward += len(numbers)
+        return logits
 
     def gradient(
         self, loss: Callable[[Tensor, slice], Tensor], x: Tensor, context: dict[str, Tensor]
@@ -61,8 +73,8 @@ class Passes:
             return logits.detach(), losses.detach(), torch.zeros_like(point) if grad is None else grad
 
         logits, losses, grad = self._in_parts(x, context, one)
-        self.forward += len(x)
-        self.backward += len(x)
+        self.forward += len(x) * self.draws
+        self.backward += len(x) * self.draws
         return logits, losses, grad
 
     @contextmanager

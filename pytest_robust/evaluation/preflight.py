@@ -14,8 +14,10 @@ from pytest_robust.data.examples import Examples
 from pytest_robust.errors import ModelError, PreflightError, RobustError
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.result import HealthCheck, Level
+from pytest_robust.evaluation.votes import vote
 from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.protocol import Batch, Model
+from pytest_robust.objectives import Untargeted
 from pytest_robust.threats import Threat
 from pytest_robust.waivers import WAIVABLE, checked_waivers
 
@@ -35,12 +37,14 @@ class Preflight:
 
     Attributes:
         logits: (n, C) clean logits, in data order, on the CPU. correct: (n,) bool, right without attack.
+        predicted: (n,) class without attack. Of a random model logits are means, and the two others are decided by vote.
         findings: those that the user waived, and those that are no reason to stop.
         forward, backward: passes spent, one per example.
     """
 
     logits: Tensor
     correct: Tensor
+    predicted: Tensor
     findings: tuple[HealthCheck, ...]
     forward: int
     backward: int
@@ -109,13 +113,12 @@ def preflight(
     logits = clean_logits(model, examples, passes)
     check_finite(logits, examples)
     _check_labels(logits, examples)
-    predicted = logits.argmax(1)
+    predicted, correct = _elected(model, examples, passes) if passes.random else _plain(logits, examples)
     _check_variety(logits, predicted, examples, findings)
     _check_probabilities(logits, findings)
-    correct = predicted == examples.labels
     _check_chance(correct, logits.shape[1], findings)
     _check_gradient(model, examples, passes, findings)
-    return Preflight(logits, correct, tuple(findings.checks), passes.forward, passes.backward)
+    return Preflight(logits, correct, predicted, tuple(findings.checks), passes.forward, passes.backward)
 
 
 def _batches(model: Model, examples: Examples, size: int) -> Iterator[tuple[list[int], Batch]]:
@@ -230,6 +233,22 @@ def clean_logits(model: Model, examples: Examples, passes: Passes) -> Tensor:
         parts.append(part)
     logits = torch.cat(parts)
     return torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
+
+
+def _plain(logits: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+    predicted = logits.argmax(1)
+    return predicted, predicted == examples.labels
+
+
+def _elected(model: Model, examples: Examples, passes: Passes) -> tuple[Tensor, Tensor]:
+    """The class that most draws name, where they are wrong most of the wrong, and whether most are right; in data order."""
+    predicted, correct = torch.empty(len(examples), dtype=torch.int64), torch.empty(len(examples), dtype=torch.bool)
+    for row, label in enumerate(examples.labels.tolist()):
+        batch = model.batch(examples.take([row]))
+        ballot = vote(passes, batch.x, batch.context, Untargeted().broken, torch.tensor([label], device=batch.x.device))
+        correct[row] = ballot.right
+        predicted[row] = label if ballot.right else ballot.predicted
+    return predicted, correct
 
 
 def check_finite(logits: Tensor, examples: Examples) -> None:

@@ -26,7 +26,7 @@ from pytest_robust.evaluation.run import Run
 from pytest_robust.evaluation.schedule import Profile, Step, exact_step, profile_named, schedule
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Tally
-from pytest_robust.models import NonDifferentiable, Normalize, adapt
+from pytest_robust.models import NonDifferentiable, Normalize, Randomised, adapt
 from pytest_robust.models.protocol import Model
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.objectives import Objective, Untargeted
@@ -157,6 +157,7 @@ def opened(
     normalize: Normalize | None,
     waive: Mapping[str, str] | None,
     non_differentiable: NonDifferentiable | None,
+    draws: int | None,
     autocast: bool,
 ) -> Iterator[Opened]:
     """Inside, the user's model is isolated, in eval mode and in full precision. See ``evaluate`` for the arguments.
@@ -170,12 +171,14 @@ def opened(
     steps = schedule(chosen, attacks, threat.dimensions)
     if autocast:
         steps = (*steps, exact_step(threat.dimensions))
-    for what, value in (("n", n), ("batch_size", batch_size)):
+    for what, value in (("n", n), ("batch_size", batch_size), ("draws", draws)):
         if value is not None and not (isinstance(value, Integral) and value >= 1):
             raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
     objective = objective or Untargeted()
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
     attacked = under(adapted, threat)
+    if draws is not None:
+        adapted, attacked = (Randomised(seen, int(draws), seed) for seen in (adapted, attacked))
     examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():

@@ -18,23 +18,25 @@ REPLAY = "replay"
 
 
 def replay(
-    subjects: Subjects, passes: Passes, rows: Sequence[int], known: Mapping[str, Sequence[Tensor]]
+    subjects: Subjects, passes: Passes, rows: Sequence[int], known: Mapping[str, Sequence[Tensor]], contested: set[int]
 ) -> dict[int, Break]:
     """The rows that points found before break, each point brought into what the threat allows now.
 
     Args:
         known: points to try, by content id. One of another shape than the example's is left out.
+        contested: see ``verified``.
     """
     ids, broken = subjects.examples.ids, dict[int, Break]()
     for turn in zip_longest(*(known.get(ids[row], ()) for row in rows)):
         tries = {row: point for row, point in zip(rows, turn, strict=True) if point is not None and row not in broken}
         for group in subjects.examples.groups(list(tries)):
             for start in range(0, len(group), passes.most):
-                broken |= _tried(subjects, passes, {row: tries[row] for row in group[start : start + passes.most]})
+                some = {row: tries[row] for row in group[start : start + passes.most]}
+                broken |= _tried(subjects, passes, some, contested)
     return broken
 
 
-def _tried(subjects: Subjects, passes: Passes, tries: Mapping[int, Tensor]) -> dict[int, Break]:
+def _tried(subjects: Subjects, passes: Passes, tries: Mapping[int, Tensor], contested: set[int]) -> dict[int, Break]:
     shape = subjects.place(list(tries)[:1])[0].shape[1:]
     fitting = [row for row, point in tries.items() if point.shape == shape]
     if not fitting:
@@ -47,5 +49,5 @@ def _tried(subjects: Subjects, passes: Passes, tries: Mapping[int, Tensor]) -> d
     claimed = subjects.objective.broken(logits, subjects.put(subjects.goal[fitting])) & logits.isfinite().all(1)
     at = claimed.nonzero().flatten().tolist()
     rows = [fitting[i] for i in at]
-    judged = verified(subjects, passes, rows, inside[at], [REPLAY] * len(rows)) if rows else []
+    judged = verified(subjects, passes, rows, inside[at], [REPLAY] * len(rows), contested) if rows else []
     return {row: found for row, found in zip(rows, judged, strict=True) if found is not None}

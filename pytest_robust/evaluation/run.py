@@ -109,7 +109,7 @@ class Run:
         if not known:
             return
         rows = self._ordered(rows)
-        found = replay(self.subjects, self.passes, rows, known)
+        found = replay(self.subjects, self.passes, rows, known, self._observed.contested)
         self.tally.begin(rows, last=False)
         for row in rows:
             self.tally.settle(row, found.get(row))
@@ -243,6 +243,7 @@ class Run:
             masked=((rows & seen.tried) - seen.usable - seen.immovable) | (rows & seen.not_a_number),
             unstable=rows & seen.unstable,
             rejected=rows & self._rejected,
+            contested=rows & seen.contested if self.passes.random else None,
             # Without a budget nothing is meant to move.
             immovable=rows & seen.immovable if self.subjects.threat.budget.value > 0 else set(),
             needed=self.tally.needed,
@@ -311,12 +312,14 @@ class Run:
         """A search whose claims are verified one by one; ``accept`` gets those that hold."""
 
         def confirm(live: Live, claimed: Sequence[int]) -> list[bool]:
-            judged = verified(self.subjects, self.passes, claimed, live.x, [attack.name] * len(claimed))
+            judged = verified(
+                self.subjects, self.passes, claimed, live.x, [attack.name] * len(claimed), self._observed.contested
+            )
             for row, found in zip(claimed, judged, strict=True):
                 if found is not None:
                     accept(row, found)
-                elif self.passes.rough is None:
-                    # Of a rough search it is to be expected, and says nothing about the model.
+                elif self.passes.rough is None and not self.passes.random:
+                    # Of a rough search, or a mean of draws, it is to be expected, and says nothing about the model.
                     self._rejected.add(row)
             return [found is not None for found in judged]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pytest_robust.attacks import Attack, Live
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.subjects import Subjects, Task
+from pytest_robust.models import redrawn
 
 Confirm = Callable[[Live, Sequence[int]], Sequence[bool]]
 _LARGE = 1e30
@@ -27,6 +28,7 @@ class Observed:
     Attributes:
         tried: got a gradient at all. usable: some run began with one that is not zero where the example may move.
         not_a_number: got NaN in a gradient. unstable: logits there were NaN or infinite. immovable: nothing may move.
+        contested: votes of a random model said too little there.
     """
 
     tried: set[int] = field(default_factory=set)
@@ -34,6 +36,7 @@ class Observed:
     not_a_number: set[int] = field(default_factory=set)
     unstable: set[int] = field(default_factory=set)
     immovable: set[int] = field(default_factory=set)
+    contested: set[int] = field(default_factory=set)
 
 
 class Search:
@@ -90,9 +93,9 @@ class Search:
             return self._loss(live, logits, rows)
 
         if self.attack.uses_gradients:
-            logits, losses, grad = self.passes.gradient(loss, live.x, live.context)
+            logits, losses, grad = self.passes.gradient(loss, live.x, _context(live))
         else:
-            logits = self.passes.logits(live.x, live.context)
+            logits = self.passes.logits(live.x, _context(live))
             losses, grad = loss(logits, slice(None)), torch.zeros_like(live.x)
         self._follow(live, logits, losses)
         broken, strange = self._look(logits, slots, ~grad.flatten(1).sum(1).isfinite())
@@ -113,10 +116,12 @@ class Search:
 
     def _last_look(self, spent: _Slots, queue: deque[Task]) -> None:
         """Slots that took all their steps: one more forward pass, at the point where the last step led."""
-        logits = self.passes.logits(spent.live.x, spent.live.context)
+        logits = self.passes.logits(spent.live.x, _context(spent.live))
         self._follow(spent.live, logits, self._loss(spent.live, logits, slice(None)))
         self._remember(spent, 1)
-        broken, _ = self._look(logits, spent, torch.zeros(len(logits), dtype=torch.bool, device=logits.device))
+        usual = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+        # A mean over draws says little about their majority: where a random model's run ends, they are asked in any case.
+        broken, _ = self._look(logits, spent, usual, everywhere=self.passes.random)
         spent.take(broken)
         for task in spent.tasks:
             self._next_run(task, queue)
@@ -152,13 +157,18 @@ class Search:
         """Passes of a step."""
         return 2 if self.attack.uses_gradients else 1
 
-    def _look(self, logits: Tensor, slots: _Slots, strange: Tensor) -> tuple[list[int], list[int]]:
+    def _look(
+        self, logits: Tensor, slots: _Slots, strange: Tensor, *, everywhere: bool = False
+    ) -> tuple[list[int], list[int]]:
         """Slots at whose point the model is broken, and was found so again alone; and the strange ones.
 
         Logits that are not finite break nothing: they are noted. Slots that are not broken go on with their run.
+
+        Args:
+            everywhere: claim it of every slot.
         """
         finite = logits.isfinite().all(1)
-        claimed = self.subjects.objective.broken(logits, slots.live.goal)
+        claimed = self.subjects.objective.broken(logits, slots.live.goal) | everywhere
         claims, unstable, odd = map(_where, torch.stack([claimed & finite, ~finite, strange]).cpu())  # one transfer
         self.observed.unstable.update(slots.tasks[i].row for i in unstable)
         if not claims:
@@ -227,6 +237,11 @@ class _Slots:
         if slots:
             part._live = self.live if len(slots) == len(self.tasks) else self.live.select(_index(slots, self.live.x.device))
         return part
+
+
+def _context(live: Live) -> dict[str, Tensor]:
+    """What the forward pass needs; of a random model with fresh draws, so that no attack fits itself to a few."""
+    return redrawn(live.context, live.key, live.step)
 
 
 def _where(mask: Tensor) -> list[int]:

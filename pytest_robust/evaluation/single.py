@@ -80,11 +80,12 @@ def attack_one(
         # It stops an evaluation in which *no* example has a gradient, which one alone cannot tell.
         waive={"gradient": _GRADIENT, **(waive or {})},
         non_differentiable=non_differentiable,
+        draws=None,
         autocast=False,
     ) as known:
         ready = known.preflighted()
         found, subjects = ready.found, ready.subjects()
-        tally = Tally(found.correct, found.logits.argmax(1), None, early=False)
+        tally = Tally(found.correct, found.predicted, None, early=False)
         run = Run("one example", subjects, ready.passes, ready.steps, tally, None, probing=False)
         run.attack()
         checks = [check.set_aside(waive or {}) for check in run.health(found.logits)]

@@ -9,17 +9,23 @@ from torch import Tensor
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break
+from pytest_robust.evaluation.votes import vote
 from pytest_robust.threats import Region
 
 
 def verified(
-    subjects: Subjects, passes: Passes, rows: Sequence[int], x: Tensor, found_by: Sequence[str]
+    subjects: Subjects,
+    passes: Passes,
+    rows: Sequence[int],
+    x: Tensor,
+    found_by: Sequence[str],
+    contested: set[int] | None = None,
 ) -> list[Break | None]:
-    """Each claim by itself: strictly inside the threat, and misclassified by a fresh forward pass of its own.
+    """Each claim by itself: strictly inside the threat, and misclassified by a fresh pass, or vote, of its own.
 
     Args:
         rows: examples whose inputs have equal shapes. x: (B, ...) the points claimed to break them.
-        found_by: for each, the attack that found it.
+        found_by: for each, the attack that found it. contested: where to note rows of which votes say too little.
 
     Returns:
         For each the break, None where the claim does not hold.
@@ -32,11 +38,14 @@ def verified(
         inside, distance = threat.contains(sealed, part).tolist(), threat.distance(sealed, part).tolist()
         for i, place in enumerate(places):
             one, row = slice(place, place + 1), rows[place]
-            logits = passes.logits(sealed[i : i + 1], {name: tensor[one] for name, tensor in context.items()})
-            goal = subjects.put(subjects.goal[[row]])
-            broken = subjects.objective.broken(logits, goal) & logits.isfinite().all(1)
-            if inside[i] and bool(broken.item()):
-                found[place] = Break(found_by[place], sealed[i].cpu(), int(logits.argmax(1).item()), distance[i])
+            if not inside[i]:
+                continue
+            own, goal = {name: tensor[one] for name, tensor in context.items()}, subjects.put(subjects.goal[[row]])
+            ballot = vote(passes, sealed[i : i + 1], own, subjects.objective.broken, goal)
+            if ballot.broken:
+                found[place] = Break(found_by[place], sealed[i].cpu(), ballot.predicted, distance[i])
+            elif ballot.contested and contested is not None:
+                contested.add(row)
     return found
 
 

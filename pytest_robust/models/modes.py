@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
@@ -17,19 +19,30 @@ def training_parts(module: nn.Module) -> tuple[str, ...]:
 
     A training flag alone is harmless; dropout that drops, normalisation by batch statistics and stochastic depth are not.
     """
-    return tuple(
-        f"{name or 'the model itself'} ({type(part).__name__})"
+    return tuple(_in_training(module, lambda part: _uses_batch_statistics(part) or _acts_at_random(part)))
+
+
+def random_parts(module: nn.Module | None) -> dict[str, nn.Module]:
+    """Those of the ``training_parts`` that act at random in training mode, by the same names."""
+    return {} if module is None else _in_training(module, _acts_at_random)
+
+
+def _in_training(module: nn.Module, acts: Callable[[nn.Module], bool]) -> dict[str, nn.Module]:
+    return {
+        f"{name or 'the model itself'} ({type(part).__name__})": part
         for name, part in named_submodules(module)
-        if getattr(part, "training", False) and _mode_dependent(part)
-    )
+        if getattr(part, "training", False) and acts(part)
+    }
 
 
-def _mode_dependent(part: nn.Module) -> bool:
+def _uses_batch_statistics(part: nn.Module) -> bool:
+    # Without running statistics both modes use those of the batch.
+    return isinstance(part, _NormBase) and bool(part.track_running_stats) and part.running_mean is not None
+
+
+def _acts_at_random(part: nn.Module) -> bool:
     if isinstance(part, _DropoutNd):
         return bool(part.p > 0)
-    if isinstance(part, _NormBase):
-        # Without running statistics both modes use those of the batch.
-        return bool(part.track_running_stats) and part.running_mean is not None
     if isinstance(part, nn.MultiheadAttention):
         return bool(part.dropout > 0)
     if isinstance(part, nn.RNNBase):

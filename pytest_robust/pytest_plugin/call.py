@@ -91,11 +91,12 @@ class Reader:
         classes: Sequence[str] | None = None,
         normalize: Any = None,
         non_differentiable: Any = None,
+        draws: int | None = None,
         waive: Mapping[str, str] | None = None,
         autocast: bool = False,
     ) -> Asked:
         """What a call asks for, together with its marker and the run."""
-        own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile, waive)
+        own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile, waive, draws)
         chosen, settings = own.over(self.declared), self.settings
         where = shared_device(settings.first("device", device) or "auto")
         adapted, threat = self._threat(model, threat, own, where, normalize, classes, non_differentiable)
@@ -111,6 +112,7 @@ class Reader:
             "classes": classes,
             "normalize": None if adapted is not model else normalize,
             "non_differentiable": None if adapted is not model else non_differentiable,
+            "draws": chosen.draws,
             "waive": chosen.waive,
             "autocast": autocast,
         }
@@ -142,6 +144,7 @@ class Reader:
         n: int | None,
         profile: str | None,
         waive: Mapping[str, str] | None,
+        draws: int | None,
     ) -> Declared:
         """What the call itself says.
 
@@ -160,6 +163,7 @@ class Reader:
                 bounds=bounds,
                 profile=profile,
                 waive=waive,
+                draws=draws,
             )
             for attack in own.attacks or ():
                 if isinstance(attack, str) and attack not in self.registered:

@@ -94,13 +94,14 @@ class Robust:
         classes: Sequence[str] | None = None,
         normalize: Any = None,
         non_differentiable: Any = None,
+        draws: int | None = None,
         waive: Mapping[str, str] | None = None,
         autocast: bool = False,
     ) -> Evaluation:
         """Evaluate the model on the data under attack.
 
         Args:
-            model, data, objective, batch_size, classes, normalize, non_differentiable, waive, autocast: see
+            model, data, objective, batch_size, classes, normalize, non_differentiable, draws, waive, autocast: see
                 ``pytest_robust.evaluate``.
             threat: a threat in full, instead of ``norm``, ``eps`` and ``bounds``.
             norm: linf (the default), l2, l1 or l0. eps: the budget, in the units of the input. bounds: see ``Linf``.
@@ -137,6 +138,7 @@ class Robust:
                     classes=classes,
                     normalize=normalize,
                     non_differentiable=non_differentiable,
+                    draws=draws,
                     waive=waive,
                     autocast=autocast,
                 )
@@ -180,7 +182,7 @@ class Robust:
             budgets: those of the curve, none above the threat's; left out, those with a floor, else parts of ``eps``.
             eps: the largest, where neither a threat nor budgets name it.
             min_accuracy: the floor at every budget, or a floor for each; one without is reported only.
-            model, data, threat, options: as in ``robust(...)``, all but ``confidence``: every example is decided.
+            model, data, threat, options: as in ``robust(...)``, all but ``confidence`` and ``draws``.
 
         Raises:
             AssertionError: at one of the budgets, as in ``robust(...)``. TypeError: an option that there is not.
@@ -198,6 +200,8 @@ class Robust:
                 if named is not None and threat is None and eps is None:
                     eps = max(named, key=lambda budget: budget.value)
                 asked = self._reader.asked(model, threat, eps=eps, min_accuracy=min_accuracy, **options)
+                if asked.options.pop("draws") is not None:
+                    raise CallError("robust.curve(...): draws are for one budget at a time; use robust(...)")
                 self._compare_with_id(asked.threat)
                 if self._settings.force and self._settings.command_line.eps:
                     named = None

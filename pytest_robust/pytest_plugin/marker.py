@@ -40,6 +40,7 @@ class Declared:
     tier: Tier | None = None
     confidence: float | None = None
     waive: dict[str, str] | None = None
+    draws: int | None = None
 
     def over(self, other: Declared) -> Declared:
         """This declaration, filled up by one farther away."""
@@ -60,6 +61,7 @@ def robust(
     tier: Tier | None = None,
     confidence: Number | None = None,
     waive: Mapping[str, str] | None = None,
+    draws: int | None = None,
 ) -> Declared:
     """The arguments of ``@pytest.mark.robust``.
 
@@ -69,7 +71,7 @@ def robust(
             without one has the floor of the run, if there is one.
         attacks: names that replace the profile's attacks. n: number of examples. bounds: see ``Linf``.
         profile: smoke, standard or release.
-        confidence: see ``pytest_robust.evaluate``; for checks with a floor.
+        confidence: see ``pytest_robust.evaluate``; for checks with a floor. draws: see there, too.
         tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
         waive: findings to set aside, with the reason: ``{"chance": "ten examples only"}``.
 
@@ -79,8 +81,9 @@ def robust(
     _member("norm", norm, NORMS)
     _member("profile", profile, PROFILES)
     _member("tier", tier, get_args(Tier))
-    if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
-        raise ValueError(f"n must be a whole number of examples, at least 1, got {n!r}")
+    for what, count in (("n", n), ("draws", draws)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, Integral) or count < 1):
+            raise ValueError(f"{what} must be a whole number, at least 1, got {count!r}")
     reasons = None if waive is None else checked_waivers(waive)
     budgets, floors = read_eps(eps), read_floors(min_accuracy)
     if budgets is not None and isinstance(floors, dict):
@@ -89,7 +92,7 @@ def robust(
                 names = ", ".join(map(str, budgets))
                 raise ValueError(f"min_accuracy has a floor for {budget}, which is not among the budgets ({names})")
     sure = None if confidence is None else parse_confidence(confidence)
-    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure, reasons)
+    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure, reasons, draws)
 
 
 def read_eps(eps: Number | Budget | Iterable[Number | Budget] | None) -> tuple[Budget, ...] | None:

@@ -53,7 +53,11 @@ def photograph(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize("options", [{}, {"non_differentiable": {"body.1": nn.functional.softplus}}], ids=["plain", "bpda"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"non_differentiable": {"body.1": nn.functional.softplus}}, {"draws": 2, "attacks": "fgsm"}],
+    ids=["plain", "bpda", "draws"],
+)
 @pytest.mark.parametrize("fail_after", [None, 1, 4, 30])
 def test_nothing_of_the_users_changes(trained, data, fail_after, options):
     model, (x, y) = Awkward(trained), data

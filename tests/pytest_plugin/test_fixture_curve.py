@@ -77,6 +77,16 @@ def test_a_confidence_is_none_of_its_options(run: Run):
     result.stdout.fnmatch_lines(["robust.curve(...): confidence is for a sample, and on a curve every example is decided"])
 
 
+def test_draws_are_none_of_its_options_in_the_call_or_the_marker(run: Run):
+    result = run(
+        "def test_call(robust): robust.curve(Fake(), 0, eps=.1, draws=9)\n"
+        "@pytest.mark.robust(draws=9)\n"
+        "def test_marker(robust): robust.curve(Fake(), 0, eps=.1)\n"
+    )
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["robust.curve(...): draws are for one budget at a time; use robust(...)"])
+
+
 def test_budgets_of_the_run_make_the_largest_and_its_floor_holds_at_each(run: Run):
     result = run("def test_it(robust): robust.curve(Fake(31), 0)\n", "--robust-eps=8/255", "--robust-fail-under=.5")
     result.assert_outcomes(failed=1)

@@ -58,6 +58,13 @@ def test_findings_are_waived_by_the_marker_unless_the_call_waives_others(run: Ru
     assert [call.waive for call in fake_engine.CALLS] == [{"black-box": "ticket 12"}, {"slope": "ticket 13"}]
 
 
+def test_draws_come_from_the_call_or_the_marker(run: Run):
+    run(
+        "@pytest.mark.robust(eps=0.1, draws=5)\ndef test_a(robust):\n    robust(Fake(), 0)\n    robust(Fake(), 0, draws=9)\n"
+    ).assert_outcomes(passed=1)
+    assert [call.draws for call in fake_engine.CALLS] == [5, 9]
+
+
 def test_a_call_that_waives_something_unknown_fails_its_test(run: Run):
     result = run("def test_a(robust): robust(Fake(), 0, eps=0.1, waive={'blackbox': 'ticket 12'})\n")
     result.assert_outcomes(failed=1)
@@ -67,6 +74,7 @@ def test_a_call_that_waives_something_unknown_fails_its_test(run: Run):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        ("draws=0", "draws must be a whole number, at least 1, got 0"),
         ("waive={'speed': 'fast'}", "waive: 'speed' is not a finding that can be waived; use mode, *black-box"),
         ("waive={'slope': ''}", "waive: 'slope' has no reason; say why: waive={'slope': 'the reason'}"),
         ("waive=['slope']", "waive: it takes findings with reasons"),
