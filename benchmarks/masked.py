@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from common import digits, seeded, show, surviving, train
 from logit_scale import network
 from peers import Peer, chosen
 from torch import Tensor, nn
+from zoo import zoo_of
 
 from pytest_robust import Linf, PreflightError, evaluate
 
@@ -68,6 +72,39 @@ def _detached(model: nn.Module, x: Tensor) -> Tensor:
     return model(torch.cat([x[:, :, :2].detach(), x[:, :, 2:]], 2))
 
 
+def _winners(model: nn.Module, x: Tensor) -> Tensor:
+    """k-winners-take-all in place of every ReLU: only the largest tenth of the activations stays."""
+    for layer in model.children():
+        x = _largest(x) if isinstance(layer, nn.ReLU) else layer(x)
+    return x
+
+
+def _largest(x: Tensor) -> Tensor:
+    flat = x.flatten(1)
+    least = flat.topk(flat.shape[1] // 10, 1).values[:, -1:]
+    return torch.where(flat >= least, flat, 0.0).view_as(x)
+
+
+def _dropping(model: nn.Module, x: Tensor) -> Tensor:
+    """Dropout that knows no eval mode, before the last layer."""
+    *first, last = model.children()
+    return last(nn.functional.dropout(nn.Sequential(*first)(x), 0.3))
+
+
+class InTraining(nn.Module):
+    """A last layer that is in training mode, whatever the rest is in."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def train(self, mode: bool = True) -> InTraining:
+        return super().train()
+
+    def forward(self, model: nn.Module, x: Tensor) -> Tensor:
+        return self.layer(model(x))
+
+
 def _one_hot(model: nn.Module, x: Tensor) -> Tensor:
     return nn.functional.one_hot(model(x).argmax(1), 10).float()
 
@@ -90,6 +127,10 @@ WRAPPERS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str]] = {
     "rounded logits": (lambda model, x: model(x).round(), "gradient"),
     "one-hot output": (_one_hot, "probabilities"),
     "softmax output": (lambda model, x: model(x).softmax(1), "probabilities"),
+    "k winners take all": (_winners, "slope"),
+    "dropout left on": (_dropping, "determinism"),
+    "Dropout in training": (InTraining(nn.Dropout(0.1)), "mode"),
+    "BatchNorm in training": (InTraining(nn.BatchNorm1d(10)), "mode"),
     "noise": (lambda model, x: model(x + 0.05 * torch.randn_like(x)), "determinism"),
     "batch statistics": (lambda model, x: model(x) - 0.3 * model(x).mean(0, keepdim=True), "batch-independence"),
 }
@@ -108,13 +149,17 @@ def weak_network() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return train(seeded(network), x, y, epochs=15), test
 
 
-def judged(model: nn.Module, data: tuple[Tensor, Tensor], profile: str, floor: float) -> tuple[str, str, list[str]]:
+def judged(
+    model: nn.Module, data: tuple[Tensor, Tensor], profile: str, floor: float, eps: float = EPS
+) -> tuple[str, str, list[str]]:
     """Verdict, robust accuracy as reported, and the findings against it."""
     try:
-        result = evaluate(model, data, Linf(EPS), profile=profile, min_accuracy=floor, stop_early=False, device="cpu")
+        # Without the floor: a miss that is certain early would need no findings.
+        result = evaluate(model, data, Linf(eps), profile=profile, device="cpu")
     except PreflightError as error:
         return "refused", "-", [str(error).split(":")[0]]
     findings = [check.name for check in result.health.checks if check.level != "trusted"]
+    result = replace(result, floor=Fraction(floor).limit_denominator(1000))
     return result.verdict, f"{100 * float(result.accuracy):.1f}", findings
 
 
@@ -131,6 +176,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="standard", help="of pytest-robust (default: standard)")
     parser.add_argument("--n", type=int, default=200, help="test images, at most 500 (default: 200)")
+    parser.add_argument(
+        "--zoo", type=Path, help="folder of other honest models, see zoo.py: they must raise no alarm either"
+    )
     parser.add_argument("--no-peers", action="store_true", help="leave other libraries out")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -153,6 +201,14 @@ def main(argv: list[str] | None = None) -> int:
             wrong.append(name)
         others = (reported(peer, fooled, x, y) for peer in peers)
         rows.append([name, f"{100 * most:.1f}", verdict, accuracy, ", ".join(findings) or "-", *others])
+    zoo = None if args.zoo is None else zoo_of(args.zoo)
+    for name in [] if zoo is None else zoo.names():
+        entry = zoo.load(name)
+        data = (entry.images[: args.n], entry.labels[: args.n])
+        verdict, accuracy, findings = judged(entry.model, data, args.profile, 0, entry.eps)
+        if findings:
+            wrong.append(name)
+        rows.append([name, "-", verdict, accuracy, ", ".join(findings) or "-", *("-" for _ in peers)])
     headers = ["wrapper", "at most", "verdict", "robust", "findings", *(peer.name for peer in peers)]
     show(
         rows,
