@@ -180,7 +180,7 @@ class Run:
             found = self._beyond(FEW if few else BLACK_BOX, spent // 2 if self.controls else spent)
             self._probes.append(black_box(found, few=few))
         rows = self._ordered(sorted(self.tally.survived))[: controls_sample(spent)]
-        if self.controls and gradients and rows and not self.tally.fails:
+        if self.controls and gradients and not few and rows and not self.tally.fails:
             self._probes.append(planted(self.subjects, self.passes, rows))
             self._probes += filter(None, [huge_budget(self.subjects, self.passes, rows)])
 

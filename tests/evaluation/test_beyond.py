@@ -50,6 +50,14 @@ def test_every_survivor_of_a_weak_attack_has_been_through_the_longer_search(trai
     assert (result.passes[result.robust] == 21 + runs * (2 * steps + 1)).all()
 
 
+def test_portions_drawn_after_the_longer_search_go_through_it_as_well(trained, data):
+    asked = {"attacks": WEAK["tiny steps"], "min_accuracy": "55%", "confidence": 0.8}
+    result = evaluate(trained, data, EPS, **asked)
+    standing = [row for row, by in enumerate(result.broken_by) if by is None]
+    assert len(standing) > 16
+    assert set(result.passes[standing].tolist()) == {21 + 2 * 81}
+
+
 @pytest.mark.parametrize("size", [3, 128])
 def test_the_finding_does_not_depend_on_the_batch(trained, data, size):
     weak = WEAK["small steps"]

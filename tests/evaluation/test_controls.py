@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pytest_robust import L0, L1, L2, Linf, evaluate
+from pytest_robust.evaluation import controls
 
 EPS = Linf("0.08")
 
@@ -85,6 +86,8 @@ def test_the_scale_of_the_logits_and_a_huge_constant_one_change_nothing(trained,
     for model in (scaled, beside):
         found = levels(evaluate(model, data, EPS, profile="release"))
         assert found["planted"] == found["huge-budget"] == "trusted"
+        masked = levels(evaluate(lambda x, model=model: model(Identity.apply(x, torch.neg)), data, EPS, profile="release"))
+        assert masked["planted"] == masked["huge-budget"] == "invalid"
 
 
 def test_only_release_runs_them_and_only_where_gradients_attack(trained, data):
@@ -111,6 +114,14 @@ def test_bounds_per_feature_are_taken_as_they_are(trained, data):
     assert levels(result)["huge-budget"] == "trusted"
     one_sided = evaluate(shifted, (low + x * (high - low), y), L2("0.5", bounds=(low, torch.inf)), profile="release")
     assert levels(one_sided)["huge-budget"] == "trusted"
+
+
+def test_half_the_range_is_of_the_bounds_or_else_of_what_is_seen():
+    x = torch.tensor([[1.0, 2.0], [5.0, 3.0]])
+    for bounds, half, middle in (((0, 10), 5, [5, 5]), (None, 2, [3, 3]), ((0, torch.inf), 2.5, [2.5, 2.5])):
+        threat, point = controls._widened(L1("0.1", bounds=bounds), x)
+        assert (threat.norm, float(threat.budget), point.tolist()) == ("linf", half, middle)
+    assert controls._widened(Linf("0.1", bounds=None), torch.ones(3, 2)) is None
 
 
 def test_findings_do_not_depend_on_the_batch(trained, data):

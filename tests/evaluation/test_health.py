@@ -137,6 +137,25 @@ def test_the_slope_of_rounding_is_no_finding(trained, data, threat):
     assert {c.name: c.level for c in result.health.checks}["slope"] == "trusted"
 
 
+@pytest.mark.parametrize(
+    ("ratios", "level"),
+    [
+        ([1.0] * 32, "trusted"),
+        ([0.6] * 29 + [3.0] * 3, "trusted"),
+        ([1.0] * 28 + [3.0] * 4, "suspicious"),
+        ([0.4] * 32, "suspicious"),
+        ([1.0] * 23 + [3.0] * 9, "invalid"),
+        ([1.0] * 23 + [0.05] * 9, "invalid"),
+        ([-1.0] * 32, "invalid"),
+        ([], "trusted"),
+    ],
+)
+def test_levels_of_the_slope(trained, data, monkeypatch, ratios, level):
+    rest = iter([ratios])
+    monkeypatch.setattr("pytest_robust.evaluation.probes._ratios", lambda *_: next(rest))
+    assert {c.name: c.level for c in evaluate(trained, data, EPS).health.checks}["slope"] == level
+
+
 def test_an_attack_that_cannot_run_is_no_strength():
     layer = nn.Linear(3, 2)
     x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
