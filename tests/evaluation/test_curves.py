@@ -10,9 +10,16 @@ from test_linear import NORMS, WAIVE, closed_form, data_of, linear
 from torch import nn
 
 from pytest_robust import L0, L1, L2, Curve, EmbeddingBall, Evaluation, EvidenceError, Linf, ThreatError, curve, evaluate
-from pytest_robust.evaluation.result import CLEAN
+from pytest_robust.evaluation.result import CLEAN, HealthCheck
+from pytest_robust.evaluation.run import Run
 
 THREATS = {"linf": Linf("0.16"), "l2": L2("0.6"), "l1": L1("1.6"), "l0": L0(4)}
+
+
+@pytest.fixture(scope="module")
+def data(data):
+    x, y = data
+    return x[:90], y[:90]
 
 
 @pytest.fixture(scope="module", params=THREATS)
@@ -213,6 +220,23 @@ def test_findings_are_those_of_all_rounds_the_worst_of_each_name(full):
     assert len(names) == len(set(names))
     assert {"strength", "gradients", "slope", "black-box", "determinism"} <= set(names)
     assert full.health.level == "trusted"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_finding_of_any_round_is_kept(trained, data, monkeypatch, number):
+    rounds = []
+    health = Run.health
+
+    def found(run, logits):
+        rounds.append(run)
+        bad = [HealthCheck("slope", "invalid", "it leads nowhere")] if len(rounds) == number + 1 else []
+        return [*health(run, logits), *bad]
+
+    monkeypatch.setattr(Run, "health", found)
+    result = curve(trained, data, Linf("0.1"), budgets=["0.04", "0.07", "0.1"], n=30)
+    assert len(rounds) == 2
+    assert "it leads nowhere" in [check.detail for check in result.health.checks]
+    assert result.health.level == "invalid"
 
 
 def test_an_evaluation_of_a_wrong_space_is_refused(trained, data):
