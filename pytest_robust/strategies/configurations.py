@@ -14,7 +14,8 @@ from pytest_robust.attacks import PGD
 from pytest_robust.budget import Number
 from pytest_robust.data import load
 from pytest_robust.errors import EvidenceError, ThreatError
-from pytest_robust.evaluation.single import Single, attack_one
+from pytest_robust.evaluation.alone import Alone, attack_alone
+from pytest_robust.evaluation.result import CLEAN
 from pytest_robust.objectives import LOSSES
 from pytest_robust.strategies.forward import logits_of
 from pytest_robust.threats import Bounds, Threat
@@ -139,7 +140,7 @@ def breaks(model: object, x: object, y: object, attack: AttackConfig, **options:
     Raises:
         EvidenceError: not broken, and the attack could not have worked. Otherwise what ``evaluate`` raises.
     """
-    return _attacked(model, x, y, attack, **options).by is not None
+    return _attacked(model, x, y, attack, **options).broken_by[0] is not None
 
 
 def assert_robust(model: object, x: object, y: object, attack: AttackConfig, **options: Any) -> None:
@@ -150,23 +151,23 @@ def assert_robust(model: object, x: object, y: object, attack: AttackConfig, **o
     """
     __tracebackhide__ = True
     found = _attacked(model, x, y, attack, **options)
-    if found.by is None:
+    (by,), (label,), (predicted,) = found.broken_by, found.labels, found.predicted
+    if by is None:
         return
-    if not found.correct:
+    if by == CLEAN:
         raise AssertionError(
-            f"wrong without attack: class {found.label} is taken for {found.predicted}; "
-            "indices(data, model) draws right ones only"
+            f"wrong without attack: class {label} is taken for {predicted}; indices(data, model) draws right ones only"
         )
     size = f", at a change of {found.weakest.eps}" if found.weakest is not None else ""
     steps, runs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((attack.n_steps, "step"), (attack.n_restarts, "run")))
     raise AssertionError(
-        f"{attack.threat.summary()} turns class {found.label} into {found.predicted}{size}, by {found.by} with {steps}, "
-        f"{runs}, seed {attack.seed}"
+        f"{attack.threat.summary()} turns class {label} into {predicted}{size}, "
+        f"by {by} with {steps}, {runs}, seed {attack.seed}"
     )
 
 
-def _attacked(model: object, x: object, y: object, attack: AttackConfig, **options: Any) -> Single:
-    found = attack_one(model, x, y, attack.threat, attack.attack, seed=attack.seed, **options)
+def _attacked(model: object, x: object, y: object, attack: AttackConfig, **options: Any) -> Alone:
+    found = attack_alone(model, [(x, y)], attack.threat, attack.attack, seed=attack.seed, **options)
     if found.doubt is not None:
         raise EvidenceError(f"{attack} broke nothing, but it could not have: {found.doubt.name}: {found.doubt.detail}")
     return found

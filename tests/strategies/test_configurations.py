@@ -10,7 +10,7 @@ from hypothesis import Phase, find, given, settings
 from torch import nn
 
 from pytest_robust import EvidenceError, Linf, PreflightError, ThreatError, evaluate
-from pytest_robust.evaluation.single import attack_one
+from pytest_robust.evaluation.alone import attack_alone
 from pytest_robust.strategies import AttackConfig, assert_robust, attacks, breaks, indices
 
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
@@ -119,9 +119,10 @@ def test_wrong_arguments(wrong, error, said):
 
 def test_the_attack_is_what_was_asked_for():
     attack = AttackConfig(Linf("0.09"), n_steps=2, n_restarts=2, seed=3)
-    first, second = (attack_one(MODEL, X[1], Y[1], attack.threat, attack.attack, seed=attack.seed) for _ in range(2))
-    assert first == second
-    assert first.passes == 2 * (2 * 2 + 1)  # two runs of two steps and a last look, and nothing else
+    first, second = (
+        attack_alone(MODEL, [(X[1], Y[1])], attack.threat, attack.attack, seed=attack.seed).passes.tolist() for _ in range(2)
+    )
+    assert first == second == [2 * (2 * 2 + 1)]  # two runs of two steps and a last look, and nothing else
 
 
 def test_a_search_that_was_not_asked_for_breaks_nothing():
