@@ -29,6 +29,9 @@ NO_BUDGET = (
 NO_BUDGET_OF_MODEL = "the check of --robust-model has no budget; name one with --robust-eps 8/255 (ini: robust_eps)"
 
 
+FIXTURE = "robust"
+
+
 class CallError(RobustError, ValueError):
     """An argument of the call ``robust(...)`` that cannot be used."""
 
@@ -80,6 +83,7 @@ class Reader:
         eps: Number | Budget | None = None,
         bounds: Any = Default.BOUNDS,
         min_accuracy: Number | Mapping[Number, Number] | None = None,
+        max_drop: Number | None = None,
         confidence: Number | None = None,
         attacks: str | Sequence[str | Attack] | None = None,
         n: int | None = None,
@@ -96,7 +100,7 @@ class Reader:
         autocast: bool = False,
     ) -> Asked:
         """What a call asks for, together with its marker and the run."""
-        own = self._read(norm, eps, bounds, min_accuracy, confidence, attacks, n, profile, waive, draws)
+        own = self._read(norm, eps, bounds, min_accuracy, max_drop, confidence, attacks, n, profile, waive, draws)
         chosen, settings = own.over(self.declared), self.settings
         where = shared_device(settings.first("device", device) or "auto")
         adapted, threat = self._threat(model, threat, own, where, normalize, classes, non_differentiable)
@@ -139,6 +143,7 @@ class Reader:
         eps: Number | Budget | None,
         bounds: Any,
         min_accuracy: Number | Mapping[Number, Number] | None,
+        max_drop: Number | None,
         confidence: Number | None,
         attacks: str | Sequence[str | Attack] | None,
         n: int | None,
@@ -157,6 +162,7 @@ class Reader:
             own = marker.robust(
                 norm,
                 min_accuracy=min_accuracy,
+                max_drop=max_drop,
                 confidence=confidence,
                 attacks=attacks,
                 n=n,

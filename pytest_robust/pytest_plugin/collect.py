@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_robust.budget import Budget
-from pytest_robust.pytest_plugin.call import budget_id
+from pytest_robust.pytest_plugin.call import FIXTURE, budget_id
 from pytest_robust.pytest_plugin.fixture import Checks, Robust
 from pytest_robust.pytest_plugin.marker import Declared, declared
 from pytest_robust.pytest_plugin.settings import Settings
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from pytest_robust.attacks import Attack
 
-FIXTURE = "robust"
 SETTINGS = pytest.StashKey[Settings]()
 CHECKS = pytest.StashKey[Checks]()
 ATTACKS = pytest.StashKey["dict[str, Callable[[], Attack]]"]()

@@ -13,10 +13,11 @@ import pytest
 
 from pytest_robust.budget import Budget, Number
 from pytest_robust.pytest_plugin import memory, progress
-from pytest_robust.pytest_plugin.call import CallError, Reader, budget_id, without_file
+from pytest_robust.pytest_plugin.call import FIXTURE, Asked, CallError, Reader, budget_id, without_file
 from pytest_robust.pytest_plugin.marker import Declared, Default
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
+from pytest_robust.pytest_plugin.regressions import compared
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
 
@@ -82,6 +83,7 @@ class Robust:
         eps: Number | Budget | None = None,
         bounds: Any = Default.BOUNDS,
         min_accuracy: Number | Mapping[Number, Number] | None = None,
+        max_drop: Number | None = None,
         confidence: Number | None = None,
         attacks: str | Sequence[str | Attack] | None = None,
         n: int | None = None,
@@ -106,6 +108,7 @@ class Robust:
             threat: a threat in full, instead of ``norm``, ``eps`` and ``bounds``.
             norm: linf (the default), l2, l1 or l0. eps: the budget, in the units of the input. bounds: see ``Linf``.
             min_accuracy: the floor, or a floor for each budget.
+            max_drop: drop of robust accuracy against the baseline that is too much, instead of the run's margin.
             confidence, attacks, n, profile, seed, device: see the command line.
             name: tells several checks of one test apart in reports.
 
@@ -127,6 +130,7 @@ class Robust:
                     eps=eps,
                     bounds=bounds,
                     min_accuracy=min_accuracy,
+                    max_drop=max_drop,
                     confidence=confidence,
                     attacks=attacks,
                     n=n,
@@ -153,14 +157,18 @@ class Robust:
                     min_accuracy=floor,
                     confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),
                     name=name or self._item.name,
-                    stop_early=self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
+                    # A comparison needs the outcome of every example.
+                    stop_early=self._settings.gating.source is None
+                    and self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                     progress=watcher,
                     memory=memory.folder(self._item.config),
                 )
-            family = (
-                None if self._budget is None else id.replace(budget_id(self._settings, self._declared, self._budget), "*")
-            )
-            self._remember(id, evaluation, floors_elsewhere=asked.floors_by_budget, family=family)
+                family = (
+                    None
+                    if self._budget is None
+                    else id.replace(budget_id(self._settings, self._declared, self._budget), "*")
+                )
+                self._remember(id, evaluation, asked, family=family)
         judge(self._checks.records[id])
         return self._checks.evaluations[id]
 
@@ -209,7 +217,7 @@ class Robust:
             self._checks.curves[id] = found
             for budget, evaluation in zip(found.budgets, found.evaluations, strict=True):
                 judged = replace(evaluation, floor=self._settings.first("fail_under", *asked.floors(budget)))
-                self._remember(f"{id}@{budget}", judged, floors_elsewhere=asked.floors_by_budget, family=id)
+                self._remember(f"{id}@{budget}", judged, asked, family=id)
         found = self._checks.curves[id]
         for budget in found.budgets:
             self._used.add(f"{id}@{budget}")
@@ -244,17 +252,24 @@ class Robust:
             raise
         self._checks.errors.pop(id, None)  # of an earlier run of the test
 
-    def _remember(self, id: str, evaluation: Evaluation, *, floors_elsewhere: bool, family: str | None) -> None:
+    def _remember(self, id: str, evaluation: Evaluation, asked: Asked, *, family: str | None) -> None:
         """
         Args:
             family: the same for checks that differ in the budget.
+
+        Raises:
+            BaselineError: the baseline of the check cannot be read.
         """
+        items = self._item.session.items
+        # Robust and clean accuracy, of each robust test of the session.
+        accuracies = 2 * sum(FIXTURE in getattr(item, "fixturenames", ()) or without_file(item) for item in items)
         check = record(evaluation, id) | {
             "tier": self._declared.tier or "critical",
             # Others have one, so that this has none may be a slip.
-            "lacks_floor": evaluation.floor is None and floors_elsewhere,
+            "lacks_floor": evaluation.floor is None and asked.floors_by_budget,
             "family": family,
             "reproduce": reproduce(self._item, self._settings, self._budget),
+            "comparison": compared(self._settings.gating, id, evaluation, asked.chosen.max_drop, accuracies),
         }
         self._checks.evaluations[id], self._checks.records[id] = evaluation, check
         self._item.user_properties.extend(properties(check))

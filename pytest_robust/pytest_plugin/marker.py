@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import pytest
 
-from pytest_robust.budget import Budget, Number, parse_confidence, parse_floor
+from pytest_robust.budget import Budget, Number, parse_confidence, parse_floor, parse_margin
 from pytest_robust.pytest_plugin.options import NORMS, PROFILES
 from pytest_robust.waivers import checked_waivers
 
@@ -41,6 +41,7 @@ class Declared:
     confidence: float | None = None
     waive: dict[str, str] | None = None
     draws: int | None = None
+    max_drop: float | None = None
 
     def over(self, other: Declared) -> Declared:
         """This declaration, filled up by one farther away."""
@@ -60,6 +61,7 @@ def robust(
     profile: str | None = None,
     tier: Tier | None = None,
     confidence: Number | None = None,
+    max_drop: Number | None = None,
     waive: Mapping[str, str] | None = None,
     draws: int | None = None,
 ) -> Declared:
@@ -71,6 +73,7 @@ def robust(
             without one has the floor of the run, if there is one.
         attacks: names that replace the profile's attacks. n: number of examples. bounds: see ``Linf``.
         profile: smoke, standard or release.
+        max_drop: drop of robust accuracy against the baseline that is too much, instead of the run's margin.
         confidence: see ``pytest_robust.evaluate``; for checks with a floor. draws: see there, too.
         tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
         waive: findings to set aside, with the reason: ``{"chance": "ten examples only"}``.
@@ -92,7 +95,8 @@ def robust(
                 names = ", ".join(map(str, budgets))
                 raise ValueError(f"min_accuracy has a floor for {budget}, which is not among the budgets ({names})")
     sure = None if confidence is None else parse_confidence(confidence)
-    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure, reasons, draws)
+    drop = None if max_drop is None else parse_margin(max_drop)
+    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure, reasons, draws, drop)
 
 
 def read_eps(eps: Number | Budget | Iterable[Number | Budget] | None) -> tuple[Budget, ...] | None:

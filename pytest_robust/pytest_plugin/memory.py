@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,16 +37,21 @@ def keep(config: pytest.Config, run: Run) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    commit = _commit(config.rootpath)
-    name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + (f"-{commit}" if commit else "")
+    found = commit(config)
+    name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + (f"-{found['id'][:7]}" if found else "")
     return runs.add_run(root(config), name, run)
 
 
-def _commit(folder: Path) -> str:
-    """The abbreviated commit of the project, empty where there is none."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
+def commit(config: pytest.Config) -> dict[str, Any] | None:
+    """The project's commit, and whether files have changed since; None where there is none."""
+    id = _git(config.rootpath, "rev-parse", "HEAD")
+    return None if not id else {"id": id, "dirty": bool(_git(config.rootpath, "status", "--porcelain", "-uno"))}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says, empty where it fails."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=10)
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

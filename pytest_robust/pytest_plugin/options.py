@@ -9,11 +9,14 @@ import pytest
 
 NORMS = ("linf", "l2", "l1", "l0")
 PROFILES = ("smoke", "standard", "release")
+GATES = ("off", "no-regression", "release")
 DEFAULT_NORM, DEFAULT_PROFILE = "linf", "standard"
 
 
 class _Spec(TypedDict, total=False):
     action: str
+    nargs: str
+    const: str
     metavar: str
     choices: Sequence[str]
     help: str
@@ -58,6 +61,27 @@ _OPTIONS: dict[str, _Spec] = {
         "side of the floor all examples lie: 0.99 (default: count them; release always does)",
     },
     "force": {"action": "store_true", "help": "the options of this command line win over markers and call arguments"},
+    "baseline": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "PATH|git:REF",
+        "help": "compare each check with its baseline in this folder, or as committed in this git revision; without a value "
+        "in robust-baseline/. Where a test path follows, write --robust-baseline=PATH. Every example is then decided",
+    },
+    "update": {
+        "action": "store_true",
+        "help": "write or refresh the baselines of the checks that ran and met their floor",
+    },
+    "gate": {
+        "choices": GATES,
+        "help": "no-regression = a missed floor or a regression against the baseline fails; release = as well what is "
+        "inconclusive, new, missing, not comparable, skipped or not trusted (default: no-regression with a baseline, "
+        "else off)",
+    },
+    "margin": {
+        "metavar": "PT",
+        "help": "drop of robust accuracy against the baseline that is too much: 2pt, 0.02 (default: 2pt)",
+    },
     "report": {
         "action": "append",
         "metavar": "PATH",
@@ -84,6 +108,10 @@ INI_KEYS: dict[str, tuple[Literal["string", "args", "int"], str]] = {
     "robust_n": ("int", "as --robust-n, an integer"),
     "robust_seed": ("int", "as --robust-seed, an integer"),
     "robust_fail_under": ("string", 'as --robust-fail-under, 0.4 or "40%"'),
+    "robust_margin": ("string", "as --robust-margin"),
+    "robust_clean_margin": ("string", "the same for accuracy without attack (default: 1pt)"),
+    "robust_gate": ("string", "as --robust-gate"),
+    "robust_baseline_dir": ("string", "folder of the baselines, relative to the root (default: robust-baseline)"),
     "robust_confidence": ("string", 'as --robust-confidence, 0.99 or "99%"'),
 }
 

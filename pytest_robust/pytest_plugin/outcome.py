@@ -36,6 +36,8 @@ def judge(check: Record) -> None:
     sentence = None
     if words.misses_floor(check):
         sentence = words.missed_floor(check)
+    elif words.regressed(check):
+        sentence = words.regression(check)
     elif check["floor"] is not None and not check["believable"]:
         sentence = words.not_evidence(check)
     if sentence is not None and check["tier"] == "critical":

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 import pytest_robust
-from pytest_robust.pytest_plugin import memory
+from pytest_robust.pytest_plugin import memory, regressions
 from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
 from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import ItemResult, Run, gate_line, run
+from pytest_robust.store.baseline import BaselineError, Source
 
 FINDINGS = "robust_findings"
 """Attribute of the report of a robust test: its ``findings`` so far, as one JSON text.
@@ -101,7 +102,22 @@ class Ledger:
             )
         position = {nodeid: i for i, nodeid in enumerate(self._order)}
         results = sorted(self._results.values(), key=lambda result: position.get(result.nodeid, len(position)))
-        self._run = run(results, missing=missing, complete=finished, version=pytest_robust.__version__)
+        gating, ids = self._settings.gating, {check["id"] for result in results for check in result.records}
+        comparing = gating.source is not None and not gating.update
+        absent = [id for id in regressions.critical(gating.source) if id not in ids] if comparing and gating.source else []
+        self._run = run(
+            results,
+            missing=missing,
+            complete=finished,
+            version=pytest_robust.__version__,
+            gate=gating.gate,
+            absent=absent,
+        )
+        if gating.update and gating.source is not None:
+            self._accept(gating.source, finished)
+        if self._run["gate"]["verdict"] == "fail" and not session.testsfailed:
+            # What no single test could know: that something is missing, or what all together show.
+            session.testsfailed += 1
         for report in self._failed:
             # Again, for by now the other budgets of the same test are known.
             own = [check for check in self._run["checks"] if check["nodeid"] == report.nodeid]
@@ -121,6 +137,20 @@ class Ledger:
         if summary and self._shows:
             # Nobody asked for this one in this run: a failure is said, but fails nothing.
             self._attempt(f"warning: GITHUB_STEP_SUMMARY {summary}", Path(summary), append=True)
+
+    def _accept(self, source: Source, finished: bool) -> None:
+        """Write the baselines; what cannot be written fails the session."""
+        assert self._run is not None
+        if not finished:
+            self._problems.append("ERROR: --robust-update: the session was cut short, so no baseline was written")
+            return
+        try:
+            written, refused = regressions.accepted(source, self._run["checks"], memory.commit(self._config))
+        except BaselineError as error:
+            self._problems.append(f"ERROR: --robust-update: {error}")
+            return
+        self._notes += [f"baseline written: {os.path.relpath(path, self._config.rootpath)}" for path in written]
+        self._notes += [f"no baseline written: {text}" for text in refused]
 
     def _attempt(self, what: str, path: Path, *, append: bool) -> None:
         from pytest_robust.reports import files

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pytest_robust.budget import Budget, parse_confidence, parse_floor
-from pytest_robust.pytest_plugin.options import INI_KEYS, NORMS, PROFILES
+from pytest_robust.budget import Budget, parse_confidence, parse_floor, parse_margin
+from pytest_robust.pytest_plugin.gating import Gating
+from pytest_robust.pytest_plugin.options import GATES, INI_KEYS, NORMS, PROFILES
 
 T = TypeVar("T")
 REPORT_SUFFIXES = (".json", ".md")
@@ -50,6 +51,7 @@ class Settings:
     """The settings of a run.
 
     Attributes:
+        gating: baselines and what fails.
         command_line: the options. configured: the ini file; for the device, which is a property of the machine, the
             environment. force: the command line wins over markers and call arguments.
         reports: absolute paths. model, data: ``PKG:ATTR`` of a check without a file.
@@ -60,6 +62,7 @@ class Settings:
     command_line: Choices
     configured: Choices
     force: bool
+    gating: Gating
     reports: tuple[Path, ...]
     model: str | None
     data: str | None
@@ -84,6 +87,7 @@ class Settings:
             command_line=_command_line(config),
             configured=_configured(config),
             force=option("robust_force"),
+            gating=_gating(config),
             reports=tuple(_report(config, path) for path in dict.fromkeys(option("robust_report") or ())),
             model=model,
             data=data,
@@ -99,7 +103,8 @@ class Settings:
     @property
     def silent(self) -> bool:
         """Nothing was asked for: neither an option nor an ini key."""
-        return self.command_line.silent and self.configured.silent and self.model is None and not self.reports
+        asked = self.model is not None or self.reports or self.gating.source is not None
+        return self.command_line.silent and self.configured.silent and not asked
 
 
 def _command_line(config: pytest.Config) -> Choices:
@@ -143,6 +148,23 @@ def _configured(config: pytest.Config) -> Choices:
         fail_under=read("robust_fail_under", parse_floor),
         confidence=read("robust_confidence", parse_confidence),
         device=_parsed("environment variable PYTEST_ROBUST_DEVICE", os.environ.get("PYTEST_ROBUST_DEVICE") or None, _device),
+    )
+
+
+def _gating(config: pytest.Config) -> Gating:
+    def read(name: str, parse: Callable[[str], T], *, option: bool = True) -> T | None:
+        """The option's value, else that of the ini file."""
+        typed = config.getoption(f"robust_{name}") if option else None
+        found = _parsed(f"--robust-{name}", typed, parse)
+        configured = _getini(config, f"robust_{name}")
+        return found or _parsed(f"ini option robust_{name}", None if configured is None else str(configured), parse)
+
+    return Gating.of(
+        config,
+        gate=read("gate", lambda text: _one_of(GATES, text)),
+        folder=read("baseline_dir", str, option=False),
+        margin=read("margin", parse_margin),
+        clean_margin=read("clean_margin", parse_margin, option=False),
     )
 
 

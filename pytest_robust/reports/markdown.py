@@ -15,8 +15,16 @@ def render(run: Run) -> str:
     rows = [_row(check) for check in run["checks"]]
     rows += [(_escaped(e["id"]), "", "", "", "", "", "", "", _error(e)) for e in run["errors"]]
     rows += [(_escaped(nodeid), "", "", "", "", "", "", "", "MISSING: no result arrived") for nodeid in run["missing"]]
+    absent = run["absent"] if run["gate"]["kind"] == "release" else []
+    rows += [(_escaped(id), "", "", "", "", "", "", "", "MISSING: it has a baseline and did not run") for id in absent]
+    compared = next((check["comparison"]["against"] for check in run["checks"] if check["comparison"]), None)
+    if compared is not None:
+        drops = [_escaped(words.drop(check)) for check in run["checks"]]
+        drops += [""] * (len(rows) - len(drops))
+        rows = [(*row[:-2], drop, *row[-2:]) for row, drop in zip(rows, drops, strict=True)]
     if rows:
-        header = ("check", "model", "threat", "clean", "robust", "95% CI", "floor", "health", "verdict")
+        versus = [] if compared is None else [f"vs {_escaped(compared)}"]
+        header = ("check", "model", "threat", "clean", "robust", "95% CI", "floor", *versus, "health", "verdict")
         parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
     parts += [_details(check) for check in run["checks"] if check["verdict"] == "fail"]
     return "\n\n".join(parts) + "\n"

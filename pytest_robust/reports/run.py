@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytest_robust.reports import words
+from pytest_robust.reports.comparison import judged_together
 from pytest_robust.reports.record import Record
 
 SCHEMA = 1
 Outcome = Literal["passed", "failed", "skipped", "xfailed"]
 Run = dict[str, Any]
+
+_ALWAYS = ("floor", "not_evidence", "assertion", "error", "missing")
+_COMPARED = (*_ALWAYS, "regressed")
+_RELEASE = (*_COMPARED, "inconclusive", "incomparable", "new", "absent", "skipped", "untrusted")
+FAILING = {"off": _ALWAYS, "no-regression": _COMPARED, "release": _RELEASE}
+"""What fails each gate."""
+_WORDS = {"not_evidence": "not evidence", "new": "without a baseline", "absent": "with a baseline not run"}
 
 
 @dataclass
@@ -33,15 +41,24 @@ class ItemResult:
     raised: bool = False
 
 
-def run(items: Iterable[ItemResult], *, missing: Sequence[str], complete: bool, version: str) -> Run:
+def run(
+    items: Iterable[ItemResult],
+    *,
+    missing: Sequence[str],
+    complete: bool,
+    version: str,
+    gate: str = "off",
+    absent: Sequence[str] = (),
+) -> Run:
     """The run of these robust tests, in this order.
 
     Args:
         missing: ids of tests that were collected and never reported. complete: False when the session was cut short.
+        gate: ``"off"``, ``"no-regression"`` or ``"release"``. absent: ids of baselines whose check did not run.
     """
     checks: list[Record] = []
     errors: list[Record] = []
-    counts: Counter[str] = Counter(missing=len(missing))
+    counts: Counter[str] = Counter(missing=len(missing), absent=len(absent))
     for item in items:
         own = judged(item)
         checks += own
@@ -52,17 +69,24 @@ def run(items: Iterable[ItemResult], *, missing: Sequence[str], complete: bool, 
         counts["skipped"] += item.outcome in ("skipped", "xfailed") and not own and not found
         counts["advisory"] += sum(check["tier"] == "advisory" and check["verdict"] == "fail" for check in own)
         if failed:
-            counts.update([*reasons, *("error" for _ in found)])
-    checks = with_curves(checks)
+            # Regressions are counted below, with those that only the run as a whole shows.
+            counts.update([*(reason for reason in reasons if reason != "regressed"), *("error" for _ in found)])
+    checks = judged_together(with_curves(checks))
+    for check in checks:
+        critical = check["tier"] != "advisory"
+        if check["comparison"] is not None and critical and check["comparison"]["verdict"] != "pass":
+            counts[check["comparison"]["verdict"]] += 1
+        counts["untrusted"] += critical and check["health"]["level"] != "trusted" and check["verdict"] != "fail"
+    gated = any(check["floor"] is not None or check["comparison"] is not None for check in checks)
     return {
         "schema": SCHEMA,
         "tool": {"name": "pytest-robust", "version": version},
         "complete": complete and not missing,
-        "gate": _gate(counts, any(check["floor"] is not None for check in checks), complete)
-        | {"unfailed": _unfailed(checks, errors)},
+        "gate": _gate(gate, counts, gated, complete) | {"unfailed": _unfailed(checks, errors)},
         "checks": checks,
         "errors": errors,
         "missing": list(missing),
+        "absent": list(absent),
     }
 
 
@@ -72,10 +96,12 @@ def judged(item: ItemResult) -> list[Record]:
     What a test asserts itself is unknown here: when an assertion fails and no check explains it, all that it only reported
     count as failed.
     """
-    explained = item.raised or any(check["verdict"] == "fail" or not check["believable"] for check in item.records)
+    explained = item.raised or any(
+        check["verdict"] == "fail" or not check["believable"] or words.regressed(check) for check in item.records
+    )
     checks = []
     for check in item.records:
-        verdict = check["verdict"]
+        verdict = "fail" if words.regressed(check) else check["verdict"]
         if verdict == "report" and item.outcome == "failed":
             verdict = "fail" if not explained or not check["believable"] else "report"
         checks.append(check | {"nodeid": item.nodeid, "outcome": item.outcome, "verdict": verdict})
@@ -113,13 +139,13 @@ def gate_line(run: Run) -> str:
     verdicts = {"pass": f"pass, {counted}", "fail": "FAIL", "incomplete": f"INCOMPLETE, {counted}", "none": none}
     parts = [verdicts[gate["verdict"]]]
     parts += [_counted(gate[noun], noun) for noun in ("floor", "assertion", "error") if gate[noun]]
-    parts += [
-        f"{gate[key]} {key.replace('_', ' ')}" for key in ("not_evidence", "missing", "advisory", "skipped") if gate[key]
-    ]
+    named = ["not_evidence", "missing", "regressed", "inconclusive", "incomparable", "new", "absent", "advisory", "skipped"]
+    named += ["untrusted"] if gate["kind"] == "release" else []
+    parts += [f"{gate[key]} {_WORDS.get(key, key)}" for key in named if gate[key]]
     if gate["verdict"] != "fail":
         suspicious = sum(check["verdict"] != "fail" and check["health"]["level"] == "suspicious" for check in checks)
         parts += [f"{suspicious} suspicious"] if suspicious else []
-        floorless = sum(check["floor"] is None for check in checks)
+        floorless = sum(check["floor"] is None and check["comparison"] is None for check in checks)
         parts += [f"{floorless} without a floor"] if floorless and gate["verdict"] != "none" else []
         parts += ["smoke profile: no evidence"] if any(check["profile"] == "smoke" for check in checks) else []
     for outcome, found in gate["unfailed"].items():
@@ -129,7 +155,8 @@ def gate_line(run: Run) -> str:
             parts.append(f"{_counted(number, noun)} {fates[outcome]}")
     if not run["complete"] and gate["verdict"] != "incomplete":
         parts.append("incomplete")
-    return f"robust gate: {', '.join(parts)}"
+    kind = "" if gate["kind"] == "off" else f" ({gate['kind']})"
+    return f"robust gate{kind}: {', '.join(parts)}"
 
 
 def _unfailed(checks: list[Record], errors: list[Record]) -> dict[str, dict[str, int]]:
@@ -152,17 +179,17 @@ def _reasons(checks: list[Record]) -> list[str]:
     for check in checks:
         if check["verdict"] == "fail" and check["tier"] != "advisory":
             invalid = not check["believable"]
-            reasons.append("floor" if words.misses_floor(check) else "not_evidence" if invalid else "assertion")
+            other = "regressed" if words.regressed(check) else "not_evidence" if invalid else "assertion"
+            reasons.append("floor" if words.misses_floor(check) else other)
     return reasons
 
 
-def _gate(counts: Counter[str], any_floor: bool, complete: bool) -> Record:
-    """``fail``; ``incomplete``: nothing failed, but the session was cut short; ``none``: no check has a floor; ``pass``."""
-    failing = ("floor", "not_evidence", "assertion", "error", "missing")
-    verdict = (
-        "fail" if any(counts[key] for key in failing) else "none" if not any_floor else "pass" if complete else "incomplete"
-    )
-    return {"verdict": verdict} | {key: counts[key] for key in (*failing, "advisory", "skipped")}
+def _gate(kind: str, counts: Counter[str], gated: bool, complete: bool) -> Record:
+    """``fail``; ``incomplete``: nothing failed, but the session was cut short; ``none``: nothing could fail; ``pass``."""
+    failed = any(counts[key] for key in FAILING[kind])
+    verdict = "fail" if failed else "none" if not gated else "pass" if complete else "incomplete"
+    shown = dict.fromkeys((*FAILING["release"], "advisory"))
+    return {"kind": kind, "verdict": verdict} | {key: counts[key] for key in shown}
 
 
 def _counted(number: int, noun: str) -> str:

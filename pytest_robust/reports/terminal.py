@@ -38,7 +38,9 @@ def section(check: Record, *, seconds: bool = True) -> str:
 
 def table(run: Run) -> list[tuple[str, bool | None]]:
     """The lines of the table with, for each, whether it is good (True), bad (False) or neither (None)."""
-    header = ("check", "threat", "clean", "robust", "95% CI", "floor", "health", "verdict")
+    compared = next((check["comparison"]["against"] for check in run["checks"] if check["comparison"]), None)
+    versus = [] if compared is None else [f"vs {compared}"]
+    header = ("check", "threat", "clean", "robust", "95% CI", "floor", *versus, "health", "verdict")
     names = _names(run)
     rows = [
         (
@@ -48,24 +50,26 @@ def table(run: Run) -> list[tuple[str, bool | None]]:
             words.bounded(check),
             words.interval(check),
             words.floor(check),
+            *([words.drop(check)] if versus else []),
             check["health"]["level"],
             words.verdict(check),
         )
         for check in run["checks"]
     ]
-    rows += [
-        (names[error["id"]], "-", "-", "-", "-", "-", "-", f"ERROR{words.unfailed(error['outcome'])}")
-        for error in run["errors"]
-    ]
-    rows += [(names[nodeid], "-", "-", "-", "-", "-", "-", "MISSING: no result arrived") for nodeid in run["missing"]]
+    nothing = ["-"] * (6 + len(versus))
+    rows += [(names[error["id"]], *nothing, f"ERROR{words.unfailed(error['outcome'])}") for error in run["errors"]]
+    rows += [(names[nodeid], *nothing, "MISSING: no result arrived") for nodeid in run["missing"]]
+    absent = run["absent"] if run["gate"]["kind"] == "release" else []
+    rows += [(names[id], *nothing, "MISSING: it has a baseline and did not run") for id in absent]
     if not rows:
         return []
-    align = ("left", "left", "right", "right", "left", "right", "left", "left")
+    align = ("left", "left", "right", "right", "left", "right", *("left" for _ in versus), "left", "left")
     # Without disable_numparse tabulate reads "0.310" as a number and prints 0.31.
     text = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)
     good: list[bool | None] = [None, None]
     good += [_good(check) for check in run["checks"]]
     good += [False if error["outcome"] == "failed" else None for error in run["errors"]] + [False] * len(run["missing"])
+    good += [False] * len(absent)
     return list(zip(_ascii(text).splitlines(), good, strict=True))
 
 
@@ -78,7 +82,7 @@ def _good(check: Record) -> bool | None:
 def _names(run: Run) -> dict[str, str]:
     """Ids without their files where that stays unique."""
     # A check may have a row of its own beside the error that failed its test.
-    ids = {*(entry["id"] for entry in (*run["checks"], *run["errors"])), *run["missing"]}
+    ids = {*(entry["id"] for entry in (*run["checks"], *run["errors"])), *run["missing"], *run["absent"]}
     short = {id: id.split("::", 1)[-1] for id in ids}
     seen = Counter(short.values())
     return {id: name if seen[name] == 1 else id for id, name in short.items()}
@@ -119,7 +123,32 @@ def _accuracies(check: Record) -> list[str]:
         f"{'':<{LABEL}} {'accuracy':>9}  95% CI",
         f"{'  clean':<{LABEL}} {clean:>9}  {words.interval(check, 'clean')}",
         f"{'  robust':<{LABEL}} {robust:>9}  {words.interval(check)}",
+        *_compared(check),
     ]
+
+
+def _compared(check: Record) -> list[str]:
+    """The rows of the comparison with a baseline."""
+    comparison = check["comparison"]
+    if comparison is None:
+        return []
+    title = f"against {comparison['against']}"
+    lines = ["", f"{'':<{LABEL}} {title:<24} drop       interval          margin"]
+    for name in ("clean", "robust"):
+        change = comparison[name]
+        if change is not None:
+            sure = f"{100 * change['confidence']:g}% {100 * change['low']:.1f} to {100 * change['high']:.1f}"
+            verdict = change["verdict"] if change["verdict"] != "regressed" else "REGRESSED"
+            drop, margin = f"{100 * change['drop']:.1f} pt", f"{100 * change['margin']:g} pt"
+            lines.append(f"{'  ' + name:<{LABEL}} {verdict:<24} {drop:<10} {sure:<17} {margin}")
+    robust = comparison["robust"]
+    if robust is not None:
+        same = robust["n"] - robust["newly_broken"] - robust["newly_robust"]
+        counts = f"{robust['newly_broken']} newly broken, {robust['newly_robust']} newly robust, {same} unchanged"
+        lines.append(f"  paired: {counts} of the same {robust['n']} examples")
+    for reason in comparison["reasons"]:
+        lines += _row(f"  {comparison['unlike']}", reason)
+    return lines
 
 
 def _broken_by(check: Record) -> str:

@@ -74,6 +74,32 @@ def not_evidence(check: Record) -> str:
     return f"not evidence: {worst['name']}: {worst['detail']} (robust accuracy {bounded(check)}, {threat(check)})"
 
 
+def regressed(check: Record) -> bool:
+    return check["comparison"] is not None and check["comparison"]["verdict"] == "regressed"
+
+
+def regression(check: Record) -> str:
+    """The sentence of a regression against the baseline."""
+    comparison = check["comparison"]
+    told = comparison["sentence"].removeprefix("REGRESSED: ")
+    return f"regressed against {comparison['against']}: {told} ({threat(check)})"
+
+
+def drop(check: Record) -> str:
+    """The drop of robust accuracy against the baseline, or why there is none: ``-14.7 pt``, ``new``; ``-`` without one."""
+    comparison = check["comparison"]
+    if comparison is None:
+        return "-"
+    change = comparison["robust"]
+    if change is None:
+        return str(comparison["unlike"])
+    text = f"{0.0 - 100 * change['drop']:+.1f} pt"
+    if comparison["verdict"] == "inconclusive":
+        deciding = max(c["deciding"] for c in (change, comparison["clean"]) if c is not None)
+        return f"{text} (n ~ {deciding} decides)" if deciding > change["n"] else f"{text} (inconclusive)"
+    return text
+
+
 def unfailed(outcome: str) -> str:
     """Why the test of what went wrong did not fail, in parentheses; empty where it did."""
     return {"passed": " (caught by the test)", "skipped": " (skipped by the test)", "xfailed": " (xfail)"}.get(outcome, "")
@@ -82,14 +108,22 @@ def unfailed(outcome: str) -> str:
 def verdict(check: Record) -> str:
     """The verdict in words, as tables show it."""
     words = "pass"
-    if misses_floor(check):
+    if misses_floor(check) and regressed(check):
+        words = "FAIL floor, REGRESSED"
+    elif misses_floor(check):
         words = "FAIL floor"
+    elif regressed(check):
+        words = "FAIL REGRESSED"
     elif not check["believable"]:
         words = "FAIL not evidence"
     elif check["verdict"] == "fail":
         words = "FAIL assertion"
+    elif check["verdict"] == "report" and check["comparison"] is not None:
+        words = "no regression" if check["comparison"]["verdict"] == "pass" else str(check["comparison"]["verdict"])
     elif check["verdict"] == "report":
         words = f"report only (no floor for {threat(check)})" if check["lacks_floor"] else "report only"
+    if words == "FAIL REGRESSED" and check["outcome"] == "passed":
+        return f"{words} (seen in the run as a whole)"
     if words.startswith("FAIL"):
         if check["tier"] == "advisory" and check["outcome"] != "failed":
             return f"advisory: {words}"

@@ -14,7 +14,17 @@ import pytest_robust
 from pytest_robust import models
 from pytest_robust.budget import parse_floor
 from pytest_robust.evaluation.curves import Curve
-from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Cost, Evaluation, Health, HealthCheck, Level, Stage
+from pytest_robust.evaluation.result import (
+    CLEAN,
+    UNDECIDED,
+    Cost,
+    Evaluation,
+    Health,
+    HealthCheck,
+    Identity,
+    Level,
+    Stage,
+)
 
 CALLS: list[SimpleNamespace] = []
 """What ``evaluate`` was called with, in this process."""
@@ -32,6 +42,7 @@ class Fake:
     level: Level = "trusted"
     detail: str = "gradients are zero on 37% of inputs"
     space: str = "input"
+    attack: str | None = "attack"
     raises: BaseException | None = None
     during: Callable[[Any], object] | None = None
 
@@ -65,6 +76,8 @@ def outcome(model: Fake, threat: Any, *, min_accuracy: Any = None, **options: An
         stages=(Stage("apgd-ce", model.clean, model.clean - model.robust, Cost(2760, 2560, 0.5)),),
         health=Health(checks),
         cost=Cost(2760, 2560, 46.1),
+        schedule=("apgd-ce", "apgd-dlr"),
+        identity=Identity(model.attack, "data", "model", None),
     )
 
 
