@@ -163,11 +163,9 @@ class Robust:
                     progress=watcher,
                     memory=memory.folder(self._item.config),
                 )
-                family = (
-                    None
-                    if self._budget is None
-                    else id.replace(budget_id(self._settings, self._declared, self._budget), "*")
-                )
+                family = None
+                if self._budget is not None:
+                    family = id.replace(budget_id(self._settings, self._declared, self._budget), "*")
                 self._remember(id, evaluation, asked, family=family)
         judge(self._checks.records[id])
         return self._checks.evaluations[id]
