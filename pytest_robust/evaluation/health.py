@@ -32,12 +32,13 @@ class Doubts:
 
     Attributes:
         survivors: rows that outlived the attacks. needed: how many the floor asks for; None without a floor.
-        masked: gradients were zero, or NaN. unstable: logits were NaN or infinite. rejected: broken in a batch and not
-            alone. immovable: nothing of the example may move. contested: at some point most draws of a random
-        model were wrong, by a majority that luck explains; None for other models.
+        by_gradients: some attack used them. masked: they were zero, or NaN. unstable: logits were NaN or infinite.
+        rejected: broken in a batch and not alone. immovable: nothing of the example may move. contested: at some point most
+            draws of a random model were wrong, by a majority that luck explains; None for other models.
     """
 
     survivors: Sequence[int]
+    by_gradients: bool
     masked: set[int]
     unstable: set[int]
     rejected: set[int]
@@ -51,7 +52,7 @@ class Doubts:
             self._check(
                 "gradients",
                 self.masked,
-                "gradients usable on every survivor",
+                "gradients usable on every survivor" if self.by_gradients else "no attack needed gradients",
                 "had gradients that were zero or NaN: the attack could not work there; look for rounding, quantisation, "
                 "saturation, .detach(), an argmax, or a where() around a square root in the forward pass; "
                 "non_differentiable=[...] lets gradients past a submodule",

@@ -240,6 +240,7 @@ class Run:
         seen, rows = self._observed, set(survivors)
         return Doubts(
             survivors=survivors,
+            by_gradients=bool(seen.tried),
             masked=((rows & seen.tried) - seen.usable - seen.immovable) | (rows & seen.not_a_number),
             unstable=rows & seen.unstable,
             rejected=rows & self._rejected,

@@ -93,7 +93,8 @@ def test_points_depend_on_the_key_alone():
     for slot in (0, 3):
         alone, _ = searched(loss, BOX, torch.zeros(1, 3), Sweep(n_steps=80), key=slot)
         assert torch.equal(together[:, slot], alone[:, 0])
-    assert not torch.equal(together[30:, 0], together[30:, 1])
+    # After the combinations of ends and middles, which all have.
+    assert not torch.isclose(together[26:40, 0], together[26:40, 1]).any()
 
 
 def test_losses_that_are_no_numbers_lead_nowhere():

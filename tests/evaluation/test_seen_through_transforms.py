@@ -66,7 +66,10 @@ def test_the_profile_for_few_numbers_is_evidence(reference):
     assert reference.health.level == "trusted"
     assert reference.threat.space == "transform"
     assert str(reference.accuracy.describe()).startswith("(spatial 10deg,0.1")
+    assert "no attack needed gradients" in [check.detail for check in reference.health.checks]
     assert reference.weakest.eps.startswith("0.5")  # of 10 degrees, the bar at 40
+    in_tenths = evaluate(lying_or_standing, BARS, Spatial(10, "1/10"))
+    assert in_tenths.weakest.eps == reference.weakest.eps
 
 
 @pytest.mark.parametrize("change", [1e-4, 1e4, "batch", "order"])
