@@ -38,7 +38,7 @@ def _edited(draw: st.DrawFn, text: str, inside: list[int], max_edits: int) -> st
     letters = list(text)
     for i in sorted(places):
         # Of two neighbouring letters, the second may have an edit of its own: the pair is then not swapped.
-        partner = i + 1 if i + 1 in inside and i + 1 not in places and text[i + 1] != text[i] else None
+        partner = i + 1 if i + 1 in inside and i + 1 not in places else None
         near = neighbours(text[i])
         kinds = [*["swap"] * (partner is not None), "delete", *["replace", "insert"] * bool(near)]
         kind = draw(st.sampled_from(kinds))

@@ -11,7 +11,7 @@ from torch import nn
 
 from pytest_robust import EvidenceError, Linf, PreflightError, ThreatError, evaluate
 from pytest_robust.evaluation.alone import attack_alone
-from pytest_robust.strategies import AttackConfig, assert_robust, attacks, breaks, indices
+from pytest_robust.strategies import AttackConfig, assert_robust, attacks, breaks, configurations, indices
 
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
 FEW = settings(max_examples=20, deadline=None, database=None, derandomize=True, phases=PHASES)
@@ -123,6 +123,14 @@ def test_the_attack_is_what_was_asked_for():
         attack_alone(MODEL, [(X[1], Y[1])], attack.threat, attack.attack, seed=attack.seed).passes.tolist() for _ in range(2)
     )
     assert first == second == [2 * (2 * 2 + 1)]  # two runs of two steps and a last look, and nothing else
+
+
+def test_the_seed_is_that_of_the_attack(monkeypatch):
+    seeds = []
+    run = configurations.attack_alone
+    monkeypatch.setattr(configurations, "attack_alone", lambda *a, seed, **k: seeds.append(seed) or run(*a, seed=seed, **k))
+    breaks(MODEL, X[1], Y[1], AttackConfig(Linf("0.09"), seed=5))
+    assert seeds == [5]
 
 
 def test_a_search_that_was_not_asked_for_breaks_nothing():

@@ -95,6 +95,12 @@ def test_a_probability_that_rounds_to_one_hides_nothing():
         assert_monotone(saturated, X, 0, 1, values=VALUES)
 
 
+def test_all_other_classes_count():
+    rival = lambda x: torch.stack([0 * x[:, 0], 0 * x[:, 0], x[:, 0] - 1], 1)  # noqa: E731
+    with pytest.raises(AssertionError, match="fall"):
+        assert_monotone(rival, X, 0, 1, values=[0.0, 0.9])
+
+
 def test_one_feature_of_an_image():
     corner = lambda x: torch.stack([x[:, 0, 1, 1], 0 * x[:, 0, 0, 0]], 1)  # noqa: E731
     assert_monotone(corner, torch.rand(1, 2, 2), (0, 1, 1), -1, values=VALUES)

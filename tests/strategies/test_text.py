@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
@@ -86,6 +88,13 @@ def test_letters_that_are_not_on_the_keyboard_are_swapped_or_left_out():
 
     collect()
     assert seen == {"почта", "пчота", "потча", "пчта", "пота", "поча"}
+
+
+@QUICK
+@given(typos("подпорка", 4))
+def test_edits_do_not_overlap(text):
+    """Without a keyboard letters are only swapped or left out: none may appear twice."""
+    assert Counter(text) <= Counter("подпорка")
 
 
 def test_neighbours_are_those_on_the_keyboard():
