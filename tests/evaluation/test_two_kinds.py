@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 
 import pytest
 import torch
 from torch import nn
 
-from pytest_robust import L2, EmbeddingBall, Linf, ThreatError, evaluate
+from pytest_robust import L2, EmbeddingBall, Linf, ThreatError, curve, evaluate
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -154,3 +155,16 @@ def test_a_pixel_budget_on_text_is_refused_with_the_way_out(text_model, texts):
 def test_an_image_model_takes_every_norm_through_the_same_path(image_model):
     model, data = image_model
     assert evaluate(model, data, L2("3")).accuracy < evaluate(model, data, L2("0.1")).accuracy
+
+
+@pytest.mark.parametrize("largest", [EmbeddingBall("0.2"), EmbeddingBall("0.6", per="sequence")])
+def test_the_curve_of_a_text_model_breaks_what_separate_evaluations_break(text_model, texts, largest):
+    """In a batch, examples have budgets of their own, and tokens that do not move."""
+    texts = texts[:30]
+    found = curve(text_model, texts, largest, budgets=[largest.budget.part(Fraction(i, 3)) for i in (1, 2, 3)])
+    for budget, evaluation in zip(found.budgets, found.evaluations, strict=True):
+        separate = evaluate(text_model, texts, largest.with_eps(budget))
+        # It may break more: an adversarial example of a larger budget, shrunk, can lie where an attack missed it.
+        assert not (evaluation.robust & ~separate.robust).any()
+    # Counts: on the ball per sequence a search without gradients gets farther, and no rate is found high enough.
+    assert found.accuracy_at(found.budgets[0]).k > found.accuracy_at(found.budgets[-1]).k
