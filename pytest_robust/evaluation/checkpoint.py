@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_robust.evaluation.memory import Arrays, Kept, Memory, pack, unpack
+from pytest_robust.evaluation.memory import Arrays, Kept, Memory, pack, same_sign, unpack
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.result import Cost, Stage
 from pytest_robust.evaluation.search import Observed
@@ -18,7 +18,7 @@ from pytest_robust.evaluation.trail import Trail
 
 _EVERY = 20.0
 """Seconds between two savings: what a kill may cost."""
-_TOLD = "told."
+_TOLD, _SIGN = "told.", "sign."
 Position = tuple[int, int]
 """A portion of the examples, and a step of the schedule on it."""
 
@@ -43,8 +43,9 @@ class Checkpoint:
     depends on another, to the same end.
     """
 
-    def __init__(self, memory: Memory, key: str, state: State) -> None:
-        self._memory, self._key, self._state = memory, key, state
+    def __init__(self, memory: Memory, key: str, sign: Arrays, state: State) -> None:
+        """``sign``: by which the model is known again, should it act otherwise with the same weights and source."""
+        self._memory, self._key, self._sign, self._state = memory, key, sign, state
         self._saved = time.monotonic()
         self._start: Kept | None = None
         self._position: Position = (0, 0)
@@ -53,11 +54,11 @@ class Checkpoint:
     def resume(self) -> Position:
         """Put the state back as it was saved; the stage to go on with, the first where nothing was."""
         kept = self._memory.progress(self._key)
-        if kept is None:
+        if kept is None or not same_sign(_under(_SIGN, kept[1]), self._sign):
             return (0, 0)
         content, arrays = kept
         _restore(self._state, content["start"], arrays)
-        self._since = (content["since"], {name: array for name, array in arrays.items() if name.startswith(_TOLD)})
+        self._since = (content["since"], arrays)
         position: Position = tuple(content["position"])
         return position
 
@@ -81,7 +82,8 @@ class Checkpoint:
         start, arrays = self._start
         since, told = _since(self._state)
         content = {"position": list(self._position), "start": start, "since": since}
-        self._memory.keep(self._key, content, arrays | told)
+        sign = {_SIGN + name: array for name, array in self._sign.items()}
+        self._memory.keep(self._key, content, arrays | told | sign)
         self._saved = time.monotonic()
 
 
@@ -148,3 +150,7 @@ def _told(state: State, content: dict[str, Any], arrays: Arrays) -> dict[int, Br
         array[rows] = arrays[_TOLD + name]
     broken = {row: Break(by, witnesses[row], predicted, distance) for row, by, predicted, distance in content["broken"]}
     return {row: broken.get(row) for row in rows}
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

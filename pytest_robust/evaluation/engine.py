@@ -8,10 +8,10 @@ from dataclasses import replace
 from pytest_robust.attacks import Attack
 from pytest_robust.budget import Number, parse_confidence, parse_floor
 from pytest_robust.evaluation.health import random_or_not
-from pytest_robust.evaluation.memory import Memory
+from pytest_robust.evaluation.memory import Memory, Past, When
 from pytest_robust.evaluation.prepare import opened
 from pytest_robust.evaluation.progress import Report
-from pytest_robust.evaluation.recall import identify, same_sign, sign
+from pytest_robust.evaluation.recall import identify, sign
 from pytest_robust.evaluation.result import Evaluation
 from pytest_robust.evaluation.tally import Tally
 from pytest_robust.evaluation.weakest import nearest, weakest
@@ -44,6 +44,7 @@ def evaluate(
     stop_early: bool = True,
     progress: Report | None = None,
     memory: Memory | None = None,
+    replay: When = "first",
 ) -> Evaluation:
     """Attack a model on data within a threat, and say what survived. Nothing of the user's is changed.
 
@@ -71,7 +72,9 @@ def evaluate(
             full precision, and near misses are attacked once more in it. An outcome may then depend on the batch.
         name: of the check, for reports. progress: called with a ``Progress`` as the run goes on.
         memory: what was found before: a check that is finished is not run again, one that was interrupted goes on, and
-            adversarial examples of earlier runs are tried first.
+            adversarial examples of earlier runs are tried.
+        replay: when these are tried: ``"first"``, where they save the most passes; or ``"last"``, so that what the attacks
+            find by themselves stays comparable with another evaluation.
 
     Raises:
         PreflightError: model and data do not fit together. ModelError: the model failed. ThreatError: the threat is not
@@ -101,21 +104,21 @@ def evaluate(
     ) as known:
         early = known.profile.early and stop_early
         identity = identify(known, floor, early, sure, autocast, dict(waive or {}))
-        key = None if memory is None else identity.check
-        if memory is not None and key is not None:
-            before = memory.finished(key)
-            if before is not None and same_sign(before[1], sign(known)):
-                return replace(before[0], name=name, cached=True)
+        past = None
+        if memory is not None:
+            past = Past(memory, identity.check, {} if identity.check is None else sign(known), replay)
+            finished = past.finished()
+            if finished is not None:
+                return replace(finished, name=name, cached=True)
         ready = known.preflighted()
         found, subjects = ready.found, ready.subjects()
         tally = Tally(found.correct, found.predicted, floor, early=early, confidence=sure)
-        run = ready.run(name, subjects, tally, progress, memory=memory, key=key)
+        run = ready.run(name, subjects, tally, progress, past=past)
         run.attack()
         checks = run.health(found.logits)
         notes = (*ready.notes, *random_or_not(subjects, ready.passes))
         weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
         cost = ready.cost()
-        own_sign = sign(known) if key is not None else {}
     if sure is not None and not ready.profile.early:
         notes = (*notes, f"the confidence is not used: the {profile} profile decides every example")
     broken_by, robust = tally.final()
@@ -142,6 +145,6 @@ def evaluate(
         passes=run.spent * ready.passes.draws,
         identity=identity,
     )
-    if memory is not None and key is not None:
-        memory.finish(key, evaluation, own_sign)
+    if past is not None:
+        past.finish(evaluation)
     return evaluation

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, npt.NDArray[Any]]
 Kept = tuple[dict[str, Any], Arrays]
 """Plain JSON values, and arrays."""
+_SAME = 1e-3
+"""Difference, as a share of the spread, that another batch or machine makes at most."""
 
 
 class Memory(Protocol):
@@ -41,6 +44,34 @@ class Memory(Protocol):
         ...
 
 
+When = Literal["first", "last"]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a memory holds for one check.
+
+    Attributes:
+        key: of the check; None: it cannot be found again. sign: by which its model is known again.
+        replay: when the adversarial examples found before are tried.
+    """
+
+    memory: Memory
+    key: str | None
+    sign: Arrays
+    replay: When
+
+    def finished(self) -> Evaluation | None:
+        """The check, where it was finished before, on a model that acts the same."""
+        found = None if self.key is None else self.memory.finished(self.key)
+        return found[0] if found is not None and same_sign(found[1], self.sign) else None
+
+    def finish(self, evaluation: Evaluation) -> None:
+        """Keep the finished check."""
+        if self.key is not None:
+            self.memory.finish(self.key, evaluation, self.sign)
+
+
 def pack(tensors: Mapping[int, Tensor], prefix: str = "") -> Arrays:
     """Tensors by row as few arrays: those of one shape and type together."""
     alike: dict[tuple[object, ...], list[int]] = {}
@@ -61,3 +92,15 @@ def unpack(arrays: Arrays, prefix: str = "") -> dict[int, Tensor]:
             points = arrays[f"{prefix}points.{name.removeprefix(f'{prefix}rows.')}"]
             found |= {int(row): torch.from_numpy(point) for row, point in zip(arrays[name], points, strict=True)}
     return dict(sorted(found.items()))
+
+
+def same_sign(one: Arrays, other: Arrays) -> bool:
+    """Whether both are of one model, as far as a few examples tell."""
+    return one.keys() == other.keys() and all(_close(one[name], other[name]) for name in one)
+
+
+def _close(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    if a.shape != b.shape:
+        return False
+    spread = float(np.ptp(a)) or 1.0
+    return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME * spread, equal_nan=True))

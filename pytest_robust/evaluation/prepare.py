@@ -16,7 +16,7 @@ from pytest_robust.attacks import Attack
 from pytest_robust.data import load, stratified
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import PreflightError, ThreatError
-from pytest_robust.evaluation.memory import Memory
+from pytest_robust.evaluation.memory import Past
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.preflight import Preflight, mode, preflight
@@ -101,8 +101,7 @@ class Prepared(Opened):
         tally: Tally,
         report: Report | None,
         *,
-        memory: Memory | None = None,
-        key: str | None = None,
+        past: Past | None = None,
     ) -> Run:
         """One run of the attacks, not started yet."""
         return Run(
@@ -114,8 +113,7 @@ class Prepared(Opened):
             report,
             custom=self.custom,
             controls=self.profile.controls,
-            memory=memory,
-            key=key,
+            past=past,
         )
 
     def health(self, checks: Iterable[HealthCheck]) -> Health:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +13,6 @@ from pytest_robust.evaluation.result import Identity
 
 _SAMPLE = 32
 """Examples by whose logits and gradients a model is known again."""
-_SAME = 1e-3
-"""Difference, as a share of the spread, that another batch or machine makes at most."""
 
 
 def identify(opened: Opened, *rest: object) -> Identity:
@@ -51,18 +46,6 @@ def sign(opened: Opened) -> Arrays:
     grad = grad.double() if grad.device.type != "mps" else grad
     features = torch.stack([grad.flatten(1).norm(dim=1), (grad * along).flatten(1).sum(1)], 1)
     return {"logits": logits.double().cpu().numpy(), "gradients": features.cpu().numpy()}
-
-
-def same_sign(one: Arrays, other: Arrays) -> bool:
-    """Whether both are of one model, as far as a few examples tell."""
-    return one.keys() == other.keys() and all(_close(one[name], other[name]) for name in one)
-
-
-def _close(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
-    if a.shape != b.shape:
-        return False
-    spread = float(np.ptp(a)) or 1.0
-    return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME * spread, equal_nan=True))
 
 
 def _digest(*values: object) -> str | None:

@@ -17,7 +17,7 @@ from pytest_robust.evaluation.beyond import BLACK_BOX, CONVERGENCE, FEW, Beyond,
 from pytest_robust.evaluation.checkpoint import Checkpoint, State
 from pytest_robust.evaluation.controls import controls_sample, huge_budget, planted
 from pytest_robust.evaluation.health import Doubts, repeatable, strength
-from pytest_robust.evaluation.memory import Memory
+from pytest_robust.evaluation.memory import Memory, Past
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.probes import SLOPES, cut_off, slope
 from pytest_robust.evaluation.progress import Progress, Report
@@ -54,12 +54,11 @@ class Run:
         custom: bool = False,
         controls: bool = False,
         probing: bool = True,
-        memory: Memory | None = None,
-        key: str | None = None,
+        past: Past | None = None,
     ) -> None:
         """
         Args:
-            memory: what is known from before. key: of this check in it; None: it cannot be found again.
+            past: what is known from before.
             custom: the steps are the user's, who may have chosen too few. controls: try the search on tasks that have a
                 solution. probing: look at survivors once more; without it, that they survived says little.
         """
@@ -71,9 +70,9 @@ class Run:
         self._observed = Observed()
         self._rejected: set[int] = set()
         self._probes: list[HealthCheck] = []
-        self._memory = memory
+        self._past = past
         state = State(tally, subjects.trail, self._observed, self._rejected, self.spent, self._stages, passes)
-        self._checkpoint = None if memory is None or key is None else Checkpoint(memory, key, state)
+        self._checkpoint = None if past is None or past.key is None else Checkpoint(past.memory, past.key, past.sign, state)
 
     @property
     def stages(self) -> list[Stage]:
@@ -81,14 +80,20 @@ class Run:
 
     def attack(self) -> None:
         """The whole schedule, or as much of it as makes the verdict certain; then a look at whether it could work."""
+        self._attack()
+        if self._past is not None and self._past.replay == "last":
+            for row, outcome in self._replayed(self._past.memory, sorted(self.tally.survived)).items():
+                self.tally.revoke(row, outcome)
+
+    def _attack(self) -> None:
         portions = self._portions()
         resumed = (0, 0) if self._checkpoint is None else self._checkpoint.resume()
         for number, rows in enumerate(portions):
             if number < resumed[0]:
                 continue
             self.tally.draw(rows)
-            if self._memory is not None and (number, 0) >= resumed:
-                self._replay(self._memory, self.tally.undecided)
+            if self._past is not None and self._past.replay == "first" and (number, 0) >= resumed:
+                self._replay(self._past.memory, self.tally.undecided)
             for at, step in enumerate(self.steps):
                 if (number, at) < resumed:
                     continue
@@ -103,18 +108,23 @@ class Run:
         self._stays_certain()
 
     def _replay(self, memory: Memory, rows: Sequence[int]) -> None:
-        """What broke these examples before is tried first."""
-        threat, cost = self.subjects.threat, self._meter()
-        known = memory.known(threat.norm, threat.space, [self.subjects.examples.ids[row] for row in rows])
-        if not known:
-            return
+        """A stage before the attacks."""
         rows = self._ordered(rows)
+        found = self._replayed(memory, rows)
+        if found:
+            self.tally.begin(rows, last=False)
+            for row in rows:
+                self.tally.settle(row, found.get(row))
+
+    def _replayed(self, memory: Memory, rows: Sequence[int]) -> dict[int, Break]:
+        """Which of these rows adversarial examples found before still break."""
+        threat, ids, cost = self.subjects.threat, self.subjects.examples.ids, self._meter()
+        known = memory.known(threat.norm, threat.space, [ids[row] for row in rows])
+        if not known:
+            return {}
         found = replay(self.subjects, self.passes, rows, known, self._observed.contested)
-        self.tally.begin(rows, last=False)
-        for row in rows:
-            self.tally.settle(row, found.get(row))
-        tried = sum(self.subjects.examples.ids[row] in known for row in rows)
-        self._add(Stage(REPLAY, tried, len(found), cost()))
+        self._add(Stage(REPLAY, sum(ids[row] in known for row in rows), len(found), cost()))
+        return found
 
     def _portions(self) -> list[list[int]]:
         """The examples in the order of their turns: all at once, or where a sample may decide, some at a time.

@@ -162,6 +162,7 @@ class Robust:
                     and self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                     progress=watcher,
                     memory=memory.folder(self._item.config),
+                    replay="first" if self._settings.gating.source is None else "last",
                 )
                 family = None
                 if self._budget is not None:

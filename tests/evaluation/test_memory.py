@@ -220,6 +220,30 @@ def test_adversarial_examples_found_before_break_at_one_pass_each(trained, data)
     assert stage.cost.backward == 0
 
 
+def test_tried_last_they_leave_what_the_attacks_find_as_it_is(trained, data):
+    strong = evaluate(trained, data, EPS, attacks=[PGD("margin", n_steps=40), PGD("margin-t", n_targets=4)])
+    points = {strong.ids[row]: [witness] for row, witness in strong.witnesses.items()}
+    weak = PGD("margin", n_steps=2, step_size=0.1, random_start=False)
+    alone = evaluate(trained, data, EPS, attacks=weak)
+    last = evaluate(trained, data, EPS, attacks=weak, memory=Notebook(points), replay="last")
+    found = [None if by == "replay" else by for by in last.broken_by]
+    assert found == list(alone.broken_by)
+
+
+def test_an_interrupted_check_of_a_model_that_acts_otherwise_begins_anew(trained, data, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_EVERY", 0.0)
+    memory = Notebook(dies=150)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Calling(trained).eval(), data, EPS, batch_size=16, memory=memory)
+    memory.dies = None
+    FACTOR[0] = 1.05
+    try:
+        anew = evaluate(Calling(trained).eval(), data, EPS, memory=Notebook())
+        assert same(anew, evaluate(Calling(trained).eval(), data, EPS, memory=memory))
+    finally:
+        FACTOR[0] = 1.0
+
+
 def test_points_of_a_larger_budget_are_brought_inside_and_verified(trained, data):
     larger = evaluate(trained, data, Linf(0.3))
     points = {larger.ids[row]: [witness] for row, witness in larger.witnesses.items()}
