@@ -13,10 +13,8 @@ def render(run: Run) -> str:
     """A heading, the gate, one row per check, and the details of each that failed, folded."""
     parts = ["## Adversarial robustness", f"**{_escaped(gate_line(run))}**"]
     rows = [_row(check) for check in run["checks"]]
-    rows += [(_escaped(e["id"]), "", "", "", "", "", "", "", _error(e)) for e in run["errors"]]
-    rows += [(_escaped(nodeid), "", "", "", "", "", "", "", "MISSING: no result arrived") for nodeid in run["missing"]]
-    absent = run["absent"] if run["gate"]["kind"] == "release" else []
-    rows += [(_escaped(id), "", "", "", "", "", "", "", "MISSING: it has a baseline and did not run") for id in absent]
+    for id, what, message, _ in words.unanswered(run):
+        rows.append((_escaped(id), *[""] * 7, _escaped(f"{what}: {message}")))
     compared = next((check["comparison"]["against"] for check in run["checks"] if check["comparison"]), None)
     if compared is not None:
         drops = [_escaped(words.drop(check)) for check in run["checks"]]
@@ -43,10 +41,6 @@ def _row(check: Record) -> tuple[str, ...]:
         words.verdict(check),
     )
     return tuple(_escaped(text) for text in texts)
-
-
-def _error(error: Record) -> str:
-    return _escaped(f"ERROR{words.unfailed(error['outcome'])}: {error['message']}")
 
 
 def _details(check: Record) -> str:

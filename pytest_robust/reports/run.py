@@ -115,6 +115,7 @@ def with_curves(checks: Iterable[Record]) -> list[Record]:
     for check in checks:
         alike.setdefault(_but_for_the_budget(check), {})[check["threat"]["value"]] = {
             "eps": check["threat"]["eps"],
+            "value": check["threat"]["value"],
             "n": check["n"],
             "bound": check["bound"],
             "robust": check["robust"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from pytest_robust.reports.record import Record
 
 
@@ -129,3 +131,99 @@ def verdict(check: Record) -> str:
             return f"advisory: {words}"
         return words + unfailed(check["outcome"])
     return words if check["profile"] != "smoke" else f"{words} (smoke: no evidence)"
+
+
+def verdict_in_full(check: Record) -> str:
+    """The same; of a missed floor with what it was, and how far away."""
+    if not misses_floor(check):
+        return verdict(check)
+    more = check["needed"] - check["robust"]["k"]
+    must = f"{more} more example{'' if more == 1 else 's'} must survive"
+    if check["bound"] == "upper":
+        # It is always one example short: attacks stop there, and the number would look like a near miss.
+        must = f"certain after {check['decided']} of {check['n']}; --robust-profile release says how far below"
+    if check["bound"] == "sampled":
+        must = f"{conditions(check)[1:-1].split(', ')[-1]}; --robust-profile release decides every example"
+    return verdict(check).replace("FAIL floor", f"FAIL floor {floor(check)} ({must})", 1)
+
+
+def threat_in_full(check: Record) -> str:
+    """The threat, where it moves what, and what counts as broken."""
+    facts = check["threat"]
+    inputs = "inputs unbounded" if facts["bounds"] == "unbounded" else f"inputs in {facts['bounds']}"
+    if facts["space"] == "transform":
+        # What has no range of its own needs none.
+        seen = "image transform" if facts["bounds"] == "unbounded" else f"image transform, {inputs}"
+        return f"{threat(check)}, {seen}, {check['objective']}, white box"
+    where = "token embeddings" if facts["space"] == "embedding" else inputs
+    return f"{facts['norm']} eps={facts['eps']}, {where}, {check['objective']}, white box"
+
+
+def class_name(entry: Record) -> str:
+    """Its name; a bare number would read as one more figure."""
+    return f"class {entry['name']}" if entry["name"] == str(entry["label"]) else str(entry["name"])
+
+
+def weakest(check: Record) -> str:
+    """The weakest hit: ``#7 dog -> cat, flips at eps <= 0.9/255``."""
+    entry, facts = check["weakest"], check["threat"]
+    label, predicted = (class_name({"label": entry[key], "name": entry[f"{key}_name"]}) for key in ("label", "predicted"))
+    # Of a transform it is the share of all its limits.
+    size = f"{entry['eps']} of {facts['eps']}" if facts["space"] == "transform" else f"eps <= {entry['eps']}"
+    return f"#{entry['index']} {label} -> {predicted}, flips at {size}"
+
+
+def cost(check: Record, *, seconds: bool = True) -> str:
+    """Passes and device; without the seconds it is equal for equal runs."""
+    spent = check["cost"]
+    time = f"{spent['seconds']:.1f} s " if seconds else ""
+    cached = "cached; it took " if check["cached"] and seconds else ""
+    return f"{cached}{time}on {check['device']}, {spent['forward']:,} forward, {spent['backward']:,} backward"
+
+
+def outcomes(check: Record) -> tuple[dict[str, int], dict[str, int]]:
+    """How many examples each attack broke, and what became of the others."""
+    attacks = dict(check["broken_by"])
+    clean = attacks.pop("clean", 0)
+    undecided = check["n"] - check["decided"]
+    survivors = check["n"] - undecided - clean - sum(attacks.values())
+    return attacks, {"wrong without attack": clean, "survivors": survivors, "undecided": undecided}
+
+
+def worst_classes(check: Record) -> list[Record]:
+    """The classes, the least robust first."""
+    return sorted(check["classes"], key=lambda c: (c["k"] / c["n"], c["label"]))
+
+
+def findings(check: Record) -> tuple[list[Record], list[Record]]:
+    """What health found: what is against the evaluation, the worst first; what the user has set aside."""
+    checks = check["health"]["checks"]
+    against = [c for level in ("invalid", "suspicious") for c in checks if c["level"] == level and c["waived"] is None]
+    return against, [c for c in checks if c["waived"] is not None]
+
+
+def good(check: Record) -> bool | None:
+    """Whether a check is good (True), bad (False) or neither (None)."""
+    if check["verdict"] == "fail":
+        return False if check["outcome"] == "failed" else None
+    return True if check["verdict"] == "pass" and check["profile"] != "smoke" else None
+
+
+def names(run: Record) -> dict[str, str]:
+    """Ids without their files where that stays unique."""
+    # A check may have a row of its own beside the error that failed its test.
+    ids = {*(entry["id"] for entry in (*run["checks"], *run["errors"])), *run["missing"], *run["absent"]}
+    short = {id: id.split("::", 1)[-1] for id in ids}
+    seen = Counter(short.values())
+    return {id: name if seen[name] == 1 else id for id, name in short.items()}
+
+
+def unanswered(run: Record) -> list[tuple[str, str, str, bool | None]]:
+    """What has no check to show: the id, what happened, the message, and whether it is bad (False) or neither (None)."""
+    rows: list[tuple[str, str, str, bool | None]] = [
+        (e["id"], f"ERROR{unfailed(e['outcome'])}", e["message"], False if e["outcome"] == "failed" else None)
+        for e in run["errors"]
+    ]
+    rows += [(id, "MISSING", "no result arrived", False) for id in run["missing"]]
+    absent = run["absent"] if run["gate"]["kind"] == "release" else []
+    return rows + [(id, "MISSING", "it has a baseline and did not run", False) for id in absent]
