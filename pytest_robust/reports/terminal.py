@@ -95,7 +95,9 @@ def _compared(check: Record) -> list[str]:
     if comparison is None:
         return []
     title = f"against {comparison['against']}"
-    lines = ["", f"{'':<{LABEL}} {title:<24} drop       interval          margin"]
+    lines = ["", f"{'':<{LABEL}} {title:<24} drop       interval          margin".rstrip()]
+    if comparison["clean"] is None:
+        lines = ["", f"{'':<{LABEL}} {title}"]
     for name in ("clean", "robust"):
         change = comparison[name]
         if change is not None:
