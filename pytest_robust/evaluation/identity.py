@@ -148,6 +148,15 @@ class _Digester:
     def _object(self, value: object) -> tuple[str | bytes, ...]:
         if is_dataclass(value):
             return (self.of(type(value)), *(self.of(getattr(value, field.name)) for field in fields(value)))
+        if type(value).__module__ == "tokenizers" and hasattr(value, "to_str"):
+            return (value.to_str(),)
+        try:
+            inspect.getfile(type(value))
+        except TypeError:
+            # Written in another language: what it holds need not be in its attributes.
+            raise UnknownError(f"{type(value).__module__}.{type(value).__qualname__}") from None
+        except OSError:
+            pass  # typed into a console
         if not hasattr(value, "__dict__") or isinstance(value, ModuleType):
             raise UnknownError(f"{type(value).__module__}.{type(value).__qualname__}")
         return (self.of(type(value)), self.of(vars(value)))

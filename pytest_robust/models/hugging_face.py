@@ -90,7 +90,7 @@ class TextModel:
         self.notes: tuple[str, ...] = ()
         self._dtype = floating_dtype(self.module)
         self._tokens = Tokens(tokenizer, module)
-        self._accepts = inspect.signature(module.forward).parameters
+        self._accepts = frozenset(inspect.signature(module.forward).parameters)
         self._forward = Forward(self.name)
 
     def training_parts(self) -> tuple[str, ...]:

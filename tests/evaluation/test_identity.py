@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import subprocess
 import sys
@@ -133,7 +134,9 @@ def test_an_object_that_holds_itself_ends():
     assert digest(a) == digest(b)
 
 
-@pytest.mark.parametrize("value", [object(), threading.Lock(), iter([1]), torch.ones(2).to_sparse(), torch, [object()]])
+@pytest.mark.parametrize(
+    "value", [object(), threading.Lock(), iter([1]), collections.deque([1]), torch.ones(2).to_sparse(), torch, [object()]]
+)
 def test_what_cannot_be_seen_through_is_refused(value):
     with pytest.raises(UnknownError):
         digest(value)

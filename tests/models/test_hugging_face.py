@@ -311,3 +311,17 @@ def test_an_image_model_takes_a_tensor_or_its_named_input() -> None:
         examples: Examples = model.encode(load((inputs, [0, 1])))
         batch = model.batch(examples.take([0, 1]))
         assert torch.equal(model.logits(batch.x, batch.context), net(pixels).logits)
+
+
+def test_an_adapted_text_model_has_a_digest_that_its_words_and_weights_change():
+    from pytest_robust.evaluation.identity import digest
+
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL)).eval()
+    same, other = tokenizer(), tokenizer()
+    other.add_tokens(["film2"])
+    assert digest(adapt((model, tokenizer()))) == digest(adapt((model, same))) != digest(adapt((model, other)))
+    before = digest(adapt((model, same)))
+    with torch.no_grad():
+        model.classifier.bias.add_(1)
+    assert digest(adapt((model, same))) != before
