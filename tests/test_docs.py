@@ -19,6 +19,7 @@ import pytest_robust
 from pytest_robust import attacks, strategies, threats
 from pytest_robust.evaluation import beyond, controls, health, preflight, probes
 from pytest_robust.evaluation.schedule import PROFILES
+from pytest_robust.reports import monotone
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -178,8 +179,8 @@ def test_reference_has_every_profile_as_it_is():
 def test_verdicts_names_every_finding_and_no_other():
     table = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8").split("| finding |")[1].split("## Errors")[0]
     named = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
-    code = "".join(map(inspect.getsource, (beyond, controls, health, preflight, probes)))
-    made = re.findall(r"(?:HealthCheck|self\._check|findings\.stop|findings\.add)\(\s*\"([\w-]+)\"", code)
+    code = "".join(map(inspect.getsource, (beyond, controls, health, preflight, probes, monotone)))
+    made = re.findall(r"(?:(?:HealthCheck|self\._check|findings\.stop|findings\.add)\(|\"name\":)\s*\"([\w-]+)\"", code)
     assert sorted(named) == sorted(set(made))
 
 

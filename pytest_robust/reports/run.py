@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pytest_robust.reports import words
 from pytest_robust.reports.comparison import judged_together
+from pytest_robust.reports.monotone import monotone
 from pytest_robust.reports.record import Record
 
 SCHEMA = 1
@@ -71,8 +72,11 @@ def run(
         if failed:
             # Regressions are counted below, with those that only the run as a whole shows.
             counts.update([*(reason for reason in reasons if reason != "regressed"), *("error" for _ in found)])
-    checks = judged_together(with_curves(checks))
-    for check in checks:
+    told = checks
+    checks = monotone(judged_together(with_curves(checks)), _but_for_the_budget)
+    for before, check in zip(told, checks, strict=True):
+        # What no test could know by itself.
+        counts["not_evidence"] += before["believable"] and not check["believable"] and check["tier"] != "advisory"
         critical = check["tier"] != "advisory"
         if check["comparison"] is not None and critical and check["comparison"]["verdict"] != "pass":
             counts[check["comparison"]["verdict"]] += 1

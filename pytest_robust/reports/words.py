@@ -80,6 +80,12 @@ def regressed(check: Record) -> bool:
     return check["comparison"] is not None and check["comparison"]["verdict"] == "regressed"
 
 
+def seen_together(check: Record) -> bool:
+    """Whether it takes the run as a whole to see what is wrong with the check."""
+    monotone = any(found["name"] == "eps-monotone" for found in check["health"]["checks"])
+    return regressed(check) or monotone
+
+
 def regression(check: Record) -> str:
     """The sentence of a regression against the baseline."""
     comparison = check["comparison"]
@@ -124,7 +130,7 @@ def verdict(check: Record) -> str:
         words = "no regression" if check["comparison"]["verdict"] == "pass" else str(check["comparison"]["verdict"])
     elif check["verdict"] == "report":
         words = f"report only (no floor for {threat(check)})" if check["lacks_floor"] else "report only"
-    if words == "FAIL REGRESSED" and check["outcome"] == "passed":
+    if words in ("FAIL REGRESSED", "FAIL not evidence") and check["outcome"] == "passed" and seen_together(check):
         return f"{words} (seen in the run as a whole)"
     if words.startswith("FAIL"):
         if check["tier"] == "advisory" and check["outcome"] != "failed":

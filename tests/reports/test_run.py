@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from sample_checks import check, health, item
 
+from pytest_robust.evaluation.result import Identity
+from pytest_robust.reports import words
 from pytest_robust.reports.run import gate_line, run
+from pytest_robust.threats.summary import ThreatSummary
 
 HALF = Fraction(1, 2)
 
@@ -101,3 +105,49 @@ def test_the_gate_counts_what_failed_no_test_by_its_fate():
 def test_errors_carry_their_message():
     made, _ = gate(item("a", "failed", message="no labels"))
     assert made["errors"] == [{"id": "a", "message": "no labels", "outcome": "failed"}]
+
+
+def budgets(*evaluations, **changes):
+    """Checks of one model that differ in the budget: one passed test each."""
+    identity = Identity("attack", "data", "model", "check")
+    correct = np.array([True] * 9 + [False])
+    for number, (value, broken_by) in enumerate(evaluations):
+        robust = np.array([by is None for by in broken_by])
+        own = {"broken_by": broken_by, "robust": robust, "floor": None, "identity": identity, "correct": correct}
+        threat = ThreatSummary("linf", f"{value}/255", value / 255, "input", "[0, 1]")
+        id = f"test_it.py::test_a[{number}]"
+        yield item(id, "passed", check(id, threat=threat, outcome="passed", family="test_a", **own | changes))
+
+
+CLEAN_LAST = (*[None] * 8, "pgd", "clean")
+
+
+def test_who_breaks_at_a_smaller_budget_does_not_survive_a_larger_one():
+    fine = run(budgets((2, CLEAN_LAST), (4, CLEAN_LAST)), missing=[], complete=True, version="1")
+    assert [check["health"]["level"] for check in fine["checks"]] == ["trusted", "trusted"]
+    wrong = run(
+        budgets((4, (*[None] * 9, "clean")), (2, CLEAN_LAST), floor=Fraction(7, 10)), missing=[], complete=True, version="1"
+    )
+    large, small = wrong["checks"]
+    assert (small["verdict"], small["health"]["level"]) == ("pass", "trusted")
+    assert (large["verdict"], large["health"]["level"]) == ("fail", "invalid")
+    assert (
+        "1 of 9 survivors break at a smaller budget, such as example 8 at 2/255" in large["health"]["checks"][-1]["detail"]
+    )
+    assert wrong["gate"]["verdict"] == "fail"
+    assert wrong["gate"]["not_evidence"] == 1
+    assert words.verdict(large) == "FAIL not evidence (seen in the run as a whole)"
+
+
+def test_a_floor_that_rests_on_such_survivors_is_not_met():
+    decisive = run(
+        budgets((2, CLEAN_LAST), (4, (*[None] * 9, "clean")), floor=Fraction(9, 10)), missing=[], complete=True, version="1"
+    )
+    assert decisive["checks"][1]["verdict"] == "fail"
+    assert "without them the floor is missed" in decisive["checks"][1]["health"]["checks"][-1]["detail"]
+
+
+def test_other_models_and_undecided_examples_are_not_held_against_each_other():
+    open_ = (*[None] * 8, "undecided", "clean")
+    for pair in (budgets((2, CLEAN_LAST), (4, open_)), budgets((2, CLEAN_LAST), (4, (*[None] * 9, "clean")), identity=None)):
+        assert [c["health"]["level"] for c in run(pair, missing=[], complete=True, version="1")["checks"]] == ["trusted"] * 2
