@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -30,13 +30,6 @@ def middle(values: Sequence[float]) -> tuple[float, float, float]:
     return float(median), float(low), float(high)
 
 
-def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """``build()`` with weights that depend on the seed alone, in eval mode."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build().eval()
-
-
 def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The digits of scikit-learn, (n, 1, 8, 8) in [0, 1]: 1,297 images to train on, 500 to test on."""
     images, labels = load_digits(return_X_y=True)
@@ -59,16 +52,3 @@ def train(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, noise: float =
             optimizer.step()
     model.zero_grad(set_to_none=True)
     return model.eval()
-
-
-def surviving(model: nn.Module, x: Tensor, y: Tensor, moved: Tensor, norm: str, eps: float) -> Tensor:
-    """(n,) bool: right at ``x``, and right at ``moved`` or ``moved`` is outside the ball or the box.
-
-    Rounding in float32 is forgiven, so that libraries which do not guard against it are not marked down for it.
-    """
-    delta = (moved - x).flatten(1).double()
-    size = {"linf": delta.abs().amax(1), "l2": delta.norm(dim=1), "l1": delta.abs().sum(1), "l0": (delta != 0).sum(1)}[norm]
-    inside = (size <= eps * (1 + 1e-5) + 1e-6) & ((moved >= -1e-6) & (moved <= 1 + 1e-6)).flatten(1).all(1)
-    with torch.no_grad():
-        right: Tensor = (model(x).argmax(1) == y) & ((model(moved).argmax(1) == y) | ~inside)
-    return right

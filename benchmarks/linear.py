@@ -10,71 +10,17 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from common import digits, seeded, show, surviving, train
+from common import digits, show, train
 from peers import chosen
 from torch import nn
 
 from pytest_robust import evaluate, threats
+from pytest_robust.conformance.legality import surviving
+from pytest_robust.conformance.linear import margins
+from pytest_robust.conformance.networks import seeded
 
-Array = npt.NDArray[np.float64]
 BUDGETS = {"linf": 0.1, "l2": 0.6, "l1": 2.5, "l0": 2}
-
-
-def best_gain(norm: str, grad: Array, down: Array, up: Array, eps: float) -> Array:
-    """(n,) the largest <grad, d> over the ball and -down <= d <= up.
-
-    Args:
-        grad, down, up: (n, features), down and up >= 0.
-    """
-    size, room = np.abs(grad), np.where(grad > 0, up, down)
-    gains: Array
-    if norm == "linf":
-        gains = size * np.minimum(room, eps)
-    elif norm == "l0":
-        gains = -np.sort(-size * room, axis=1)[:, : int(eps)]
-    elif norm == "l1":  # fractional knapsack: fill the features with the largest gradient first
-        order = np.argsort(-size, axis=1)
-        room = np.take_along_axis(room, order, 1)
-        gains = np.take_along_axis(size, order, 1) * np.clip(eps - (np.cumsum(room, 1) - room), 0, room)
-    else:
-        gains = size * _water_filled(size, room, eps)
-    total: Array = gains.sum(1)
-    return total
-
-
-def _water_filled(size: Array, room: Array, eps: float) -> Array:
-    """The best point of an l2 ball and box: min(room, t * size), of length eps, or shorter where the room is."""
-    most = _length(room * (size > 0))
-    low, high = np.zeros((len(size), 1)), np.full((len(size), 1), 2.0)
-    while (short := _length(np.minimum(room, high * size)) < np.minimum(eps, most)).any():
-        high = np.where(short, 2 * high, high)
-    for _ in range(100):  # bisection for t
-        middle = (low + high) / 2
-        over = _length(np.minimum(room, middle * size)) > eps
-        low, high = np.where(over, low, middle), np.where(over, middle, high)
-    point: Array = np.minimum(room, low * size)
-    return point
-
-
-def _length(d: Array) -> Array:
-    """(n, 1) Euclidean lengths."""
-    length: Array = np.sqrt((d**2).sum(1, keepdims=True))
-    return length
-
-
-def exact(layer: nn.Linear, x: Array, y: npt.NDArray[np.int64], norm: str, eps: float) -> Array:
-    """(n,) margins left at the worst point of the ball and [0, 1]; robust where positive."""
-    weight, bias = (tensor.detach().double().numpy() for tensor in (layer.weight, layer.bias))
-    logits = x @ weight.T + bias
-    rows = np.arange(len(y))
-    left = np.full((len(weight), len(y)), np.inf)
-    for other in range(len(weight)):
-        gain = best_gain(norm, weight[other] - weight[y], x, 1 - x, eps)
-        left[other] = np.where(y == other, np.inf, logits[rows, y] - logits[:, other] - gain)
-    least: Array = left.min(0)
-    return least
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     model = train(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), x, y, epochs=60)
     flat, labels = x_test.flatten(1).double().numpy(), y_test.numpy()
     layer = model[1]  # type: ignore[index]
-    left = {norm: exact(layer, flat, labels, norm, eps) for norm, eps in BUDGETS.items()}
-    truth = {norm: 100 * float((margins > 0).mean()) for norm, margins in left.items()}
+    left = {norm: margins(layer, flat, labels, norm, eps) for norm, eps in BUDGETS.items()}
+    truth = {norm: 100 * float((least > 0).mean()) for norm, least in left.items()}
 
     rows = [["exact, %", *(f"{truth[norm]:.1f}" for norm in BUDGETS)]]
     outcome = {

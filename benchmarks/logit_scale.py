@@ -10,25 +10,15 @@ import argparse
 
 import numpy as np
 import torch
-from common import digits, seeded, show, surviving, train
+from common import digits, show, train
 from peers import chosen
 from torch import Tensor, nn
 
 from pytest_robust import Linf, evaluate
+from pytest_robust.conformance.legality import surviving
+from pytest_robust.conformance.networks import Wrapped, seeded
 
 SCALES = (1e-4, 1.0, 1e4)
-
-
-class Scaled(nn.Module):
-    """A model with its logits multiplied by a number."""
-
-    def __init__(self, model: nn.Module, scale: float) -> None:
-        super().__init__()
-        self.model, self.scale = model, scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x) * self.scale
-        return logits
 
 
 def network() -> nn.Module:
@@ -56,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
     (x, y), (x_test, y_test) = digits()
     model = train(seeded(network), x, y, epochs=15, noise=0.3)
-    scaled = [Scaled(model, scale).eval() for scale in SCALES]
+    scaled = [Wrapped(model, lambda inner, x, scale=scale: inner(x) * scale).eval() for scale in SCALES]
 
     threat = Linf(args.eps)
     rows = [

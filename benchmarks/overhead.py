@@ -17,11 +17,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from common import middle, seeded, show
+from common import middle, show
 from peers import chosen
 from torch import Tensor, nn
 
 from pytest_robust import PGD, Linf, Untargeted, evaluate
+from pytest_robust.conformance.networks import seeded
 from pytest_robust.data import load
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.precision import full_precision

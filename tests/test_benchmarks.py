@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from pytest_robust.conformance.networks import seeded
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("common", "linear", "logit_scale", "masked", "overhead", "peers", "sampling", "startup", "zoo")
 
@@ -30,36 +32,6 @@ def same_torch():
     with torch.random.fork_rng(devices=[]):
         yield
     torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
-def test_no_point_of_ball_and_box_beats_the_closed_form(load, norm):
-    linear = load("linear")
-    rng = np.random.default_rng(0)
-    grad, down, up = rng.normal(size=(5, 3)), rng.random((5, 3)), rng.random((5, 3))
-    grad[0, 0], down[1, 1], up[1, 1] = 0.0, 0.0, 0.0
-    eps = {"linf": 0.3, "l2": 0.5, "l1": 0.6, "l0": 2}[norm]
-    best = linear.best_gain(norm, grad, down, up, eps)
-    for row in range(5):
-        # L0's best points are corners; a grid that holds them, and zero, is dense enough for the others.
-        axes = [np.unique([*np.linspace(-down[row, i], up[row, i], 81), 0.0]) for i in range(3)]
-        points = np.stack([axis.ravel() for axis in np.meshgrid(*axes)], 1)
-        order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
-        inside = points[np.linalg.norm(points, order, axis=1) <= eps]
-        found = (inside @ grad[row]).max()
-        assert best[row] - 0.1 <= found <= best[row] + 1e-9
-
-
-def test_a_point_outside_the_threat_breaks_nothing(load):
-    surviving = load("common").surviving
-    x, y = torch.full((4, 2), 0.5), torch.zeros(4, dtype=torch.int64)
-    moved = torch.tensor([[0.5, 0.6], [0.5, 0.9], [0.5, 0.45], [0.5, 1.2]])
-
-    def first_unless_second_is_larger(x):
-        return torch.stack([x[:, 0], x[:, 1] - 0.05], 1)
-
-    robust = [surviving(first_unless_second_is_larger, x, y, moved, "linf", eps).tolist() for eps in (0.11, 0.5, 0.8)]
-    assert robust == [[False, True, True, True], [False, False, True, True], [False, False, True, True]]
 
 
 def test_linear_is_exact(load, capsys):
@@ -105,7 +77,7 @@ def test_overhead_counts_passes(load, capsys):
 @pytest.mark.parametrize("model", ["cnn", "resnet"])
 def test_the_bare_loop_stays_in_the_ball(load, model):
     script = load("overhead")
-    network = load("common").seeded(script.MODELS[model])
+    network = seeded(script.MODELS[model])
     x, y = script.data(network, 4)
     moved = script.bare(network, x, y, 5)
     assert (moved - x).abs().max() <= script.EPS * 1.001

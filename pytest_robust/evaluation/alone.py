@@ -48,7 +48,7 @@ def attack_alone(
     model: object,
     data: object,
     threat: Threat,
-    attack: Attack,
+    attack: Attack | Sequence[Attack],
     *,
     seed: int = 0,
     objective: Objective | None = None,
@@ -59,7 +59,9 @@ def attack_alone(
     non_differentiable: NonDifferentiable | None = None,
     waive: Mapping[str, str] | None = None,
 ) -> Alone:
-    """Attack data with one attack. They are prepared, attacked and verified as in ``evaluate``, whose arguments these are.
+    """Attack data with one attack, or with several one after the other.
+
+    The data are prepared, attacked and verified as in ``evaluate``, whose arguments these are.
 
     No probes follow. They judge attacks by many survivors, and their searches would break what this attack could not.
 

@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from pytest_robust import FGSM, L2, PGD, Linf, PreflightError, evaluate
+from pytest_robust.conformance import networks
+from pytest_robust.conformance.masked import WRAPPERS
 
 EPS = Linf("0.08")
+
+
+def behind(name: str, inner: nn.Module) -> nn.Module:
+    """The network inside a wrapper of the conformance suite."""
+    return networks.Wrapped(inner, WRAPPERS[name][0]).eval()
 
 
 class Wrapped(nn.Module):
@@ -17,39 +24,12 @@ class Wrapped(nn.Module):
         self.inner = inner
 
 
-class Rounded(Wrapped):
-    """Quantised inputs: the gradient through round() is zero."""
-
-    def forward(self, x):
-        return self.inner((x * 32).round() / 32)
-
-
 class Detached(Wrapped):
     """Gradients are cut off for part of the inputs only, so that the preflight's sample may miss it."""
 
     def forward(self, x):
         cut = x[:, :1] > 0.5
         return self.inner(torch.where(cut, x.detach(), x))
-
-
-class PartlyRounded(Wrapped):
-    """Gradients reach two features of twelve; the others are quantised."""
-
-    def forward(self, x):
-        return self.inner(torch.cat([(x[:, :10] * 16).round() / 16, x[:, 10:]], 1))
-
-
-class Noisy(Wrapped):
-    def forward(self, x):
-        return self.inner(x + 0.05 * torch.randn_like(x))
-
-
-class BatchCentred(Wrapped):
-    """Uses the statistics of the batch also in eval mode."""
-
-    def forward(self, x):
-        out = self.inner(x)
-        return out - 0.2 * out.mean(0, keepdim=True)
 
 
 class Exploding(Wrapped):
@@ -66,11 +46,11 @@ class Exploding(Wrapped):
 
 def test_a_model_without_gradients_is_refused_by_the_preflight(trained, data):
     with pytest.raises(PreflightError, match="gradient"):
-        evaluate(Rounded(trained).eval(), data, EPS)
+        evaluate(behind("quantised input", trained), data, EPS)
 
 
 def test_a_waived_missing_gradient_still_gets_no_pass(trained, data):
-    result = evaluate(Rounded(trained).eval(), data, EPS, waive={"gradient": "on purpose"}, min_accuracy=0.1)
+    result = evaluate(behind("quantised input", trained), data, EPS, waive={"gradient": "on purpose"}, min_accuracy=0.1)
     assert result.meets_floor
     assert result.verdict == "fail"
     assert result.health.worst is not None
@@ -85,16 +65,9 @@ def test_gradients_masked_on_some_inputs_take_the_pass_away(trained, data):
     assert result.health.worst.name == "gradients"
 
 
-class PartlyDetached(Wrapped):
-    """Gradients reach nine features of twelve."""
-
-    def forward(self, x):
-        return self.inner(torch.cat([x[:, :3].detach(), x[:, 3:]], 1))
-
-
 @pytest.mark.parametrize("profile", ["standard", "release"])
 def test_features_that_no_gradient_reaches_take_the_pass_away(trained, data, profile):
-    result = evaluate(PartlyDetached(trained).eval(), data, EPS, min_accuracy="5%", profile=profile)
+    result = evaluate(behind("partly detached", trained), data, EPS, min_accuracy="5%", profile=profile)
     assert result.verdict == "fail"
     assert "cut-off" in {c.name for c in result.health.checks if c.level == "invalid"}
 
@@ -125,7 +98,7 @@ class PartlyUsed(Wrapped):
 
 @pytest.mark.parametrize("floor", ["30%", None])
 def test_findings_do_not_depend_on_the_batch(trained, data, floor):
-    masked = PartlyRounded(trained).eval()
+    masked = behind("partly quantised", trained)
     small, large = (evaluate(masked, data, EPS, min_accuracy=floor, batch_size=size) for size in (20, 128))
     assert small.health == large.health
     assert small.broken_by == large.broken_by
@@ -169,7 +142,7 @@ def test_an_attack_that_cannot_run_is_no_strength():
 @pytest.mark.parametrize(("floor", "stop_early"), [("60%", True), ("60%", False), (None, True)])
 def test_what_a_search_without_gradients_finds_takes_the_pass_away_and_counts(trained, data, floor, stop_early):
     truth = evaluate(trained, data, EPS)
-    masked = PartlyRounded(trained).eval()
+    masked = behind("partly quantised", trained)
     result = evaluate(masked, data, EPS, min_accuracy=floor, stop_early=stop_early)
     assert not result.believable
     assert "black-box" in {c.name for c in result.health.checks if c.level == "invalid"}
@@ -188,9 +161,11 @@ def test_what_a_search_without_gradients_finds_takes_the_pass_away_and_counts(tr
     assert truth.health.level == "trusted"
 
 
-@pytest.mark.parametrize(("wrap", "check"), [(Noisy, {"determinism"}), (BatchCentred, {"batch-independence", "verified"})])
-def test_chance_and_neighbours_take_the_pass_away(trained, data, wrap, check):
-    result = evaluate(wrap(trained).eval(), data, EPS, min_accuracy=0.05)
+@pytest.mark.parametrize(
+    ("wrapper", "check"), [("noise", {"determinism"}), ("batch statistics", {"batch-independence", "verified"})]
+)
+def test_chance_and_neighbours_take_the_pass_away(trained, data, wrapper, check):
+    result = evaluate(behind(wrapper, trained), data, EPS, min_accuracy=0.05)
     assert result.meets_floor
     assert result.verdict == "fail"
     assert {c.name for c in result.health.checks if c.level == "invalid"} & check

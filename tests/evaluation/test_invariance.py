@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from pytest_robust import L1, L2, Linf, evaluate
+from pytest_robust.conformance.networks import Wrapped
 
 THREATS = {"linf": Linf("0.08"), "l2": L2("0.3"), "l1": L1("0.8")}
-
-
-class Scaled(nn.Module):
-    def __init__(self, model: nn.Module, scale: float) -> None:
-        super().__init__()
-        self.model, self.scale = model, scale
-
-    def forward(self, x):
-        return self.model(x) * self.scale
 
 
 @pytest.fixture(scope="module", params=THREATS)
@@ -34,7 +25,7 @@ def reference(trained, data, threat):
 
 @pytest.mark.parametrize("scale", [1e-4, 1e-2, 0.1, 10, 1e4])
 def test_the_scale_of_the_logits(trained, data, threat, reference, scale):
-    result = evaluate(Scaled(trained, scale), data, threat)
+    result = evaluate(Wrapped(trained, lambda model, x: model(x) * scale).eval(), data, threat)
     assert result.robust.tolist() == reference.robust.tolist()
 
 

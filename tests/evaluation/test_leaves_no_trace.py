@@ -2,55 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import random
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pytest_robust import Linf, ModelError, evaluate
-
-
-class Awkward(nn.Module):
-    """Mixed modes, a frozen parameter, a hook, gradients, a counter buffer, and a failure on demand."""
-
-    def __init__(self, trained: nn.Module) -> None:
-        super().__init__()
-        self.body = copy.deepcopy(trained)
-        self.norm = nn.BatchNorm1d(5)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self.fail_after: int | None = None
-        self.body[0].bias.requires_grad_(False)
-        self.body[0].register_forward_hook(lambda module, args, out: None)
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                parameter.grad = torch.ones_like(parameter)
-        self.eval()
-        self.body.train()  # harmless: nothing in it depends on the mode
-
-    def forward(self, x):
-        self.calls += 1
-        if self.fail_after is not None and self.calls > self.fail_after:
-            raise RuntimeError("the model gave up")
-        return self.body(x) + 0 * self.norm(self.body(x))
-
-
-def photograph(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, object]:
-    return {
-        "training": [m.training for m in model.modules()],
-        "hooks": [len(m._forward_hooks) + len(m._backward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "grad": [None if p.grad is None else p.grad.numpy().tobytes() for p in model.parameters()],
-        "state": {k: v.numpy().tobytes() for k, v in model.state_dict().items()},
-        "identity": [id(t) for t in (*model.parameters(), *model.buffers())],
-        "device": [t.device for t in (*model.parameters(), *model.buffers())],
-        "inputs": (x.numpy().tobytes(), y.numpy().tobytes(), x.requires_grad),
-        "rng": (random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()),
-        "modes": (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_float32_matmul_precision()),
-        "tf32": torch.backends.cudnn.allow_tf32,
-    }
+from pytest_robust.conformance.trace import Awkward, changed, photograph
 
 
 @pytest.mark.parametrize(
@@ -68,8 +25,7 @@ def test_nothing_of_the_users_changes(trained, data, fail_after, options):
     else:
         with pytest.raises(ModelError, match="the model gave up"):
             evaluate(model, (x, y), Linf("0.05"), **options)
-    after = photograph(model, x, y)
-    assert {name for name in before if before[name] != after[name]} == set()
+    assert changed(before, photograph(model, x, y)) == []
 
 
 def test_nor_when_the_user_interrupts(trained, data):
@@ -81,8 +37,7 @@ def test_nor_when_the_user_interrupts(trained, data):
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, (x, y), Linf("0.05"), progress=interrupt)
-    after = photograph(model, x, y)
-    assert {name for name in before if before[name] != after[name]} == set()
+    assert changed(before, photograph(model, x, y)) == []
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
