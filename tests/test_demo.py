@@ -14,6 +14,7 @@ from pytest_robust import cli
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 README = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+REGRESSIONS = (EXAMPLES.parent / "docs/how-to/regressions.md").read_text(encoding="utf-8")
 
 
 def labels(text: str) -> list[str]:
@@ -70,6 +71,21 @@ def test_no_command_is_a_usage_error(capsys):
         cli.main([])
     assert exit_.value.code == 2
     assert "required: command" in capsys.readouterr().err
+
+
+def test_release_story_stops_the_release_that_lost_robustness():
+    story = [sys.executable, EXAMPLES / "release" / "story.py"]
+    result = subprocess.run(story, capture_output=True, text=True, timeout=240, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, second, third = result.stdout.split("== v")[1:]
+    assert "baseline written: robust-baseline/test_release/test_release-linf-0.1.json" in first
+    assert "robust gate (no-regression): FAIL, 1 regressed" in second
+    assert "robust gate (no-regression): pass, 1 check\n" in third
+    shown = REGRESSIONS.split("says of the second:")[1].split("```")[1]
+    # Lines that are indented further go on with what depends on the figures.
+    heads = [re.findall(r"^ {0,2}(\w+)", text[text.index("verdict  ") :], re.MULTILINE) for text in (shown, second)]
+    assert len(heads[0]) > 12
+    assert heads[0] == heads[1][: len(heads[0])]
 
 
 def test_text_example_passes(monkeypatch):

@@ -38,10 +38,16 @@ def network() -> nn.Sequential:
     )
 
 
-def train(images: Tensor, labels: Tensor, *, adversarial: bool, epochs: int = 40) -> nn.Sequential:
-    """A trained network in eval mode; ``adversarial`` trains it on perturbed images (Madry et al., ICLR 2018)."""
+def train(
+    images: Tensor, labels: Tensor, *, adversarial: bool, epochs: int = 40, model: nn.Sequential | None = None
+) -> nn.Sequential:
+    """A trained network in eval mode; ``adversarial`` trains it on perturbed images (Madry et al., ICLR 2018).
+
+    Args:
+        model: the network to train on; a new one when left out.
+    """
     torch.manual_seed(0)
-    model = network()
+    model = network() if model is None else model
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(epochs):
         for batch in torch.randperm(len(labels)).split(64):
