@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pytest_robust.attacks.apgd import APGD
+from pytest_robust.attacks.cw import CW
+from pytest_robust.attacks.deepfool import DeepFool
+from pytest_robust.attacks.ead import EAD
+from pytest_robust.attacks.hopskipjump import HopSkipJump
+from pytest_robust.attacks.jsma import JSMA
+from pytest_robust.attacks.lbfgs import LBFGS
 from pytest_robust.attacks.live import Live
+from pytest_robust.attacks.noise import Noise
 from pytest_robust.attacks.pgd import FGSM, PGD
-from pytest_robust.attacks.protocol import Attack
+from pytest_robust.attacks.protocol import Attack, BaseAttack
+from pytest_robust.attacks.spsa import SPSA
 from pytest_robust.attacks.square import Square
 from pytest_robust.attacks.sweep import Sweep
+from pytest_robust.attacks.vat import VAT
+
+
+def _annealed(loss: str, n_steps: int, **more: Any) -> Attack:
+    return PGD(loss, n_steps=n_steps, step_size=1.0, schedule="cosine", momentum=0.75, random_start=False, **more)
+
 
 _MAKERS: dict[str, Callable[[], Attack]] = {
     "fgsm": FGSM,
     "fgsm-t": lambda: FGSM("margin-t", n_targets=9),
     "pgd": PGD,
-    "pgd-margin": lambda: PGD("margin", n_steps=20, step_size=1.0, schedule="cosine", momentum=0.75, random_start=False),
-    "pgd-t": lambda: PGD(
-        "margin-t", n_steps=40, step_size=1.0, schedule="cosine", momentum=0.75, random_start=False, n_targets=9
-    ),
+    "pgd-margin": lambda: _annealed("margin", 20),
+    "pgd-t": lambda: _annealed("margin-t", 40, n_targets=9),
+    "max-confidence": lambda: _annealed("margin-t", 40, n_targets=100, label="max-confidence"),
+    "bim": lambda: PGD(random_start=False, label="bim"),
+    "mim": lambda: PGD(momentum=1.0, random_start=False, label="mim"),
     "apgd-ce": APGD,
     "apgd-margin": lambda: APGD("margin"),
     "apgd-dlr": lambda: APGD("dlr"),
     "apgd-t": lambda: APGD("margin-t", n_targets=9),
+    "deepfool": DeepFool,
+    "cw": CW,
+    "ead": EAD,
+    "lbfgs": LBFGS,
+    "jsma": JSMA,
+    "vat": VAT,
     "square": Square,
+    "spsa": SPSA,
+    "hopskipjump": HopSkipJump,
+    "noise": Noise,
     "sweep": Sweep,
 }
 NAMES = tuple(_MAKERS)
 
-__all__ = ["APGD", "FGSM", "NAMES", "PGD", "Attack", "Live", "Square", "Sweep", "make"]
+__all__ = [
+    "APGD", "CW", "EAD", "FGSM", "JSMA", "LBFGS", "NAMES", "PGD", "SPSA", "VAT", "Attack", "BaseAttack", "DeepFool",
+    "HopSkipJump", "Live", "Noise", "Square", "Sweep", "make",
+]  # fmt: skip
 
 
 def make(name: str) -> Attack:

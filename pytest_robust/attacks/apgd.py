@@ -11,6 +11,7 @@ from torch import Tensor
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
 from pytest_robust.attacks.pgd import best_first, started
+from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.threats import Threat
 
 _INERTIA = 0.75
@@ -20,7 +21,7 @@ _ENOUGH_RISES = 0.75
 
 
 @dataclass(frozen=True)
-class APGD:
+class APGD(BaseAttack):
     """Auto-PGD (Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, algorithm 1).
 
     Each example has its own step size, halved at checkpoints where its loss did not rise often enough or its best did
@@ -37,9 +38,6 @@ class APGD:
     n_steps: int = 100
     n_restarts: int = 1
     n_targets: int = 0
-
-    first_target = 0
-    uses_gradients = True
 
     def __post_init__(self) -> None:
         checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pytest_robust.threats import Region
 
-_PER_SLOT = ("x", "goal", "rival", "scale", "key", "restart", "step", "closest", "peak")
+_PER_SLOT = ("x", "goal", "rival", "scale", "key", "restart", "step", "closest", "peak", "clean")
 """The tensors of ``Live`` that are fields of its own."""
 
 
@@ -24,6 +24,7 @@ class Live:
         goal, rival: (S,) classes, as the objective understands them. scale: (S,) spread of the clean logits.
         key: (S,) int64, the random stream. restart: (S,) int64, 0 for the first start. step: (S,) int64, updates so far.
         closest: (S,) largest margin met in this run, 0 at the decision boundary. peak: (S,) largest loss met in it.
+        clean: (S, C) logits at the clean point over ``scale``.
         state: what the attack remembers.
     """
 
@@ -38,6 +39,7 @@ class Live:
     step: Tensor
     closest: Tensor
     peak: Tensor
+    clean: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
+from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.threats import Threat
 
 
 @dataclass(frozen=True)
-class FGSM:
+class FGSM(BaseAttack):
     """Fast gradient method (Goodfellow et al., ICLR 2015), to the best point of the region for the gradient at x.
 
     With Linf that is the sign step; in every norm it is the exact maximiser of the linearised loss over ball and box.
@@ -30,9 +31,6 @@ class FGSM:
     n_targets: int = 0
 
     n_steps = 1
-    n_restarts = 1
-    first_target = 0
-    uses_gradients = True
 
     def __post_init__(self) -> None:
         checked_loss(self.loss, targeted=self.n_targets > 0)
@@ -49,7 +47,7 @@ class FGSM:
 
 
 @dataclass(frozen=True)
-class PGD:
+class PGD(BaseAttack):
     """Projected gradient descent (Madry et al., ICLR 2018), with momentum if wanted (MI-FGSM, Dong et al., CVPR 2018).
 
     Attributes:
@@ -75,8 +73,6 @@ class PGD:
     n_targets: int = 0
     first_target: int = 0
     label: str | None = None
-
-    uses_gradients = True
 
     def __post_init__(self) -> None:
         checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)

@@ -45,6 +45,16 @@ class Attack(Protocol):
         """False for a search by the loss alone: it is given no gradient, and its steps cost a forward pass only."""
         ...
 
+    @property
+    def roams(self) -> bool:
+        """True where its points may lie outside the region: there nothing counts, neither a break nor how close it came."""
+        ...
+
+    @property
+    def evidence(self) -> bool:
+        """False where surviving it says nothing about robustness, however many steps it takes."""
+        ...
+
     def begin(self, threat: Threat, live: Live) -> None:
         """Put ``live.x`` at its first point and ``live.state`` at its first value."""
         ...
@@ -57,3 +67,15 @@ class Attack(Protocol):
             grad: its gradient, in the shape of ``x``; zeros where the attack uses none.
         """
         ...
+
+
+class BaseAttack:
+    """What most attacks answer. Of your own, one that inherits it needs ``name``, ``n_steps``, ``begin`` and ``update``."""
+
+    loss: str = "margin"
+    n_restarts: int = 1
+    n_targets: int = 0
+    first_target: int = 0
+    uses_gradients: bool = True
+    roams: bool = False
+    evidence: bool = True

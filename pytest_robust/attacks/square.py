@@ -12,6 +12,7 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
+from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.threats import Threat
 
 _FIRST_SHARE = 0.8
@@ -23,7 +24,7 @@ _ACROSS = 2.0
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(BaseAttack):
     """Square attack (Andriushchenko et al., ECCV 2020, algorithms 1 and 2): random squares, kept when the loss rises.
 
     Under Linf this is the paper's: vertical stripes to begin with, then squares at a random place, each channel moved to
@@ -40,8 +41,6 @@ class Square:
     n_restarts: int = 1
     label: str = "square"
 
-    n_targets = 0
-    first_target = 0
     uses_gradients = False
 
     def __post_init__(self) -> None:

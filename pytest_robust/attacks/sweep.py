@@ -11,6 +11,7 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
+from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats import Threat
 
@@ -25,7 +26,7 @@ _FINEST = 0.05
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(BaseAttack):
     """Where a point has only a few numbers, such as the parameters of a transform, they can be searched outright. That finds
     what gradients miss: over rotations and shifts the loss has many maxima, and a grid beats gradients by far (Engstrom et
     al., "Exploring the landscape of spatial robustness", ICML 2019).
@@ -43,8 +44,6 @@ class Sweep:
     n_restarts: int = 1
     label: str = "sweep"
 
-    n_targets = 0
-    first_target = 0
     uses_gradients = False
 
     def __post_init__(self) -> None:

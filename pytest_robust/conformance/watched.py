@@ -27,6 +27,7 @@ class Watched:
         self.name, self.loss, self.uses_gradients = attack.name, attack.loss, attack.uses_gradients
         self.n_steps, self.n_restarts = attack.n_steps, attack.n_restarts
         self.n_targets, self.first_target = attack.n_targets, attack.first_target
+        self.roams, self.evidence = attack.roams, attack.evidence
         self.farthest, self.draws, self.rewrites = 0.0, False, False
 
     def begin(self, threat: Threat, live: Live) -> None:
@@ -38,6 +39,7 @@ class Watched:
     def _watch(self, threat: Threat, live: Live, move: Callable[[], None]) -> None:
         clean, states, eps = live.region.origin.clone(), random_states(), float(threat.budget)
         move()
-        self.farthest = max(self.farthest, float(excess(threat.norm, eps, clean, live.x).max()) / eps)
+        if not self.roams:  # what lies outside counts for nothing then
+            self.farthest = max(self.farthest, float(excess(threat.norm, eps, clean, live.x).max()) / eps)
         self.draws |= random_states() != states
         self.rewrites |= not torch.equal(live.region.origin, clean)

@@ -186,10 +186,14 @@ def strength(attacks: Sequence[Attack], *, proof: bool, survivors: bool, exhaust
     names = ", ".join(attack.name for attack in attacks)
     if exhausted:
         return HealthCheck("strength", "trusted", f"every change that the threat allows was tried, by {names}")
-    if survivors and not proof and all(attack.n_steps < (10 if attack.uses_gradients else 100) for attack in attacks):
+    if survivors and not proof and all(map(_weak, attacks)):
         detail = (
-            f"only {names} was run, of fewer than 10 steps, or 100 without gradients: that is no evidence; add an iterative "
-            "attack"
+            f"only {names} was run: fewer than 10 steps, or 100 without gradients, or no real search; that is no evidence; "
+            "add an iterative attack"
         )
         return HealthCheck("strength", "suspicious", detail)
     return HealthCheck("strength", "trusted", f"attacked with {names}")
+
+
+def _weak(attack: Attack) -> bool:
+    return not attack.evidence or attack.n_steps < (10 if attack.uses_gradients else 100)

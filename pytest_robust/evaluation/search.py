@@ -97,8 +97,9 @@ class Search:
         else:
             logits = self.passes.logits(live.x, _context(live))
             losses, grad = loss(logits, slice(None)), torch.zeros_like(live.x)
-        self._follow(live, logits, losses)
-        broken, strange = self._look(logits, slots, ~grad.flatten(1).sum(1).isfinite())
+        counting = self._counting(live)
+        self._follow(live, logits, losses, counting)
+        broken, strange = self._look(logits, slots, counting, ~grad.flatten(1).sum(1).isfinite())
         if strange:
             self._note(self.observed.not_a_number, grad.isnan().flatten(1).any(1), slots.tasks)
             grad = grad.nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)
@@ -117,11 +118,11 @@ class Search:
     def _last_look(self, spent: _Slots, queue: deque[Task]) -> None:
         """Slots that took all their steps: one more forward pass, at the point where the last step led."""
         logits = self.passes.logits(spent.live.x, _context(spent.live))
-        self._follow(spent.live, logits, self._loss(spent.live, logits, slice(None)))
+        counting = self._counting(spent.live)
+        self._follow(spent.live, logits, self._loss(spent.live, logits, slice(None)), counting)
         self._remember(spent, 1)
-        usual = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
         # A mean over draws says little about their majority: where a random model's run ends, they are asked in any case.
-        broken, _ = self._look(logits, spent, usual, everywhere=self.passes.random)
+        broken, _ = self._look(logits, spent, counting, torch.zeros_like(counting), everywhere=self.passes.random)
         spent.take(broken)
         for task in spent.tasks:
             self._next_run(task, queue)
@@ -129,12 +130,21 @@ class Search:
     def _loss(self, live: Live, logits: Tensor, rows: slice) -> Tensor:
         """(S,) losses of logits divided by their clean spread, so that the scale of a model's logits changes nothing."""
         scaled = logits / live.scale[rows].unsqueeze(1)
+        if self.attack.loss == "divergence":
+            return self.subjects.objective.divergence(scaled, live.clean[rows])
         return self.subjects.objective.loss(self.attack.loss, scaled, live.goal[rows], live.rival[rows])
 
-    def _follow(self, live: Live, logits: Tensor, losses: Tensor) -> None:
-        """Keep in mind how far each run has come. What is not finite counts for nothing."""
+    def _counting(self, live: Live) -> Tensor:
+        """(S,) bool: slots that stand in their region. Only an attack that roams leaves it."""
+        if not self.attack.roams:
+            return torch.ones(len(live), dtype=torch.bool, device=live.x.device)
+        off = (live.x - self.subjects.threat.project(live.x, live.region)).abs()
+        return (off <= 8 * torch.finfo(off.dtype).eps * (1 + live.x.abs())).flatten(1).all(1)
+
+    def _follow(self, live: Live, logits: Tensor, losses: Tensor, counting: Tensor) -> None:
+        """Keep in mind how far each run has come. What is not finite, or out of the region, counts for nothing."""
         margin = self.subjects.objective.margin(logits / live.scale.unsqueeze(1), live.goal).to(live.closest.dtype)
-        live.closest = torch.fmax(live.closest, torch.where(margin.isfinite(), margin, -torch.inf))
+        live.closest = torch.fmax(live.closest, torch.where(margin.isfinite() & counting, margin, -torch.inf))
         live.peak = torch.fmax(live.peak, losses.to(live.peak.dtype))
 
     def _remember(self, ended: _Slots, passes: int) -> None:
@@ -158,18 +168,20 @@ class Search:
         return 2 if self.attack.uses_gradients else 1
 
     def _look(
-        self, logits: Tensor, slots: _Slots, strange: Tensor, *, everywhere: bool = False
+        self, logits: Tensor, slots: _Slots, counting: Tensor, strange: Tensor, *, everywhere: bool = False
     ) -> tuple[list[int], list[int]]:
         """Slots at whose point the model is broken, and was found so again alone; and the strange ones.
 
-        Logits that are not finite break nothing: they are noted. Slots that are not broken go on with their run.
+        Logits that are not finite break nothing: they are noted. Slots that are not broken go on with their run, as do those
+        that are out of their region.
 
         Args:
             everywhere: claim it of every slot.
         """
         finite = logits.isfinite().all(1)
         claimed = self.subjects.objective.broken(logits, slots.live.goal) | everywhere
-        claims, unstable, odd = map(_where, torch.stack([claimed & finite, ~finite, strange]).cpu())  # one transfer
+        seen = torch.stack([claimed & finite & counting, ~finite & counting, strange])
+        claims, unstable, odd = map(_where, seen.cpu())  # one transfer
         self.observed.unstable.update(slots.tasks[i].row for i in unstable)
         if not claims:
             return [], odd

@@ -37,7 +37,8 @@ class Subjects:
 
     Attributes:
         scale: (n,) size of the differences between clean logits. Losses are of logits divided by it, so that the scale
-            of a model's logits cannot change an outcome. trail: what attacks have learnt about each example.
+            of a model's logits cannot change an outcome. clean: (n, C) clean logits divided by it.
+        trail: what attacks have learnt about each example.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class Subjects:
         self.goal = objective.goal(examples.labels)
         self.scale = _scale(logits)
         self.rivals = objective.rivals(logits, self.goal, _MOST_RIVALS)
-        scaled = logits / self.scale.unsqueeze(1)
-        self.trail = Trail(objective.margin(scaled, self.goal), self.rivals)
+        self.clean = logits / self.scale.unsqueeze(1)
+        self.trail = Trail(objective.margin(self.clean, self.goal), self.rivals)
 
     def under(self, threat: Threat) -> Subjects:
         """The same examples, all of them under another threat."""
@@ -100,6 +101,7 @@ class Subjects:
             step=self.put(torch.zeros(len(tasks), dtype=torch.int64)),
             closest=self.put(torch.full((len(tasks),), -torch.inf)),
             peak=self.put(torch.full((len(tasks),), -torch.inf)),
+            clean=self.put(self.clean[rows]),
         )
         attack.begin(self.threat, live)
         return live

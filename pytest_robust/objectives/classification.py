@@ -43,6 +43,10 @@ class Untargeted:
         others = logits.scatter(1, goal.unsqueeze(1), -torch.inf)
         return others.argsort(dim=1, descending=True, stable=True)[:, : min(most, logits.shape[1] - 1)]
 
+    def divergence(self, logits: Tensor, clean: Tensor) -> Tensor:
+        """(B,) how far the predicted distribution is from the clean one."""
+        return divergence(logits, clean)
+
     def loss(self, name: str, logits: Tensor, goal: Tensor, rival: Tensor) -> Tensor:
         """(B,) losses to be maximised, of the kind ``name`` (see ``LOSSES``), towards ``rival`` where it has a target."""
         return LOSSES[name](logits, goal, rival)
@@ -87,6 +91,10 @@ class Targeted:
         if self.target >= logits.shape[1]:
             raise PreflightError(f"the target is class {self.target}, and the model has classes 0 to {logits.shape[1] - 1}")
         return goal.unsqueeze(1)
+
+    def divergence(self, logits: Tensor, clean: Tensor) -> Tensor:
+        """(B,) how far the predicted distribution is from the clean one."""
+        return divergence(logits, clean)
 
     def loss(self, name: str, logits: Tensor, goal: Tensor, rival: Tensor) -> Tensor:
         """(B,) losses to be maximised: every loss that leaves a class reaches it with the sign turned."""
@@ -138,6 +146,12 @@ def dlr_towards(logits: Tensor, goal: Tensor, rival: Tensor) -> Tensor:
         return margin_towards(logits, goal, rival)
     top = logits.topk(min(4, logits.shape[1]), dim=1).values
     return margin_towards(logits, goal, rival) / _positive(top[:, 0] - top[:, 2:].mean(1))
+
+
+def divergence(logits: Tensor, clean: Tensor) -> Tensor:
+    """(B,) Kullback-Leibler divergence from the clean distribution. Logits of spread one are far from saturation."""
+    of, to = (torch.log_softmax(z.to(logits.dtype), dim=1) for z in (clean, logits))
+    return torch.nn.functional.kl_div(to, of, log_target=True, reduction="none").sum(1)
 
 
 def _positive(scale: Tensor) -> Tensor:

@@ -32,6 +32,10 @@ class Objective(Protocol):
         """(B, R) classes worth driving towards, most promising first."""
         ...
 
+    def divergence(self, logits: Tensor, clean: Tensor) -> Tensor:
+        """(B,) how far the prediction is from that of the clean logits, whatever the goal; zero where it is the same."""
+        ...
+
     def loss(self, name: str, logits: Tensor, goal: Tensor, rival: Tensor) -> Tensor:
         """(B,) losses to be maximised."""
         ...

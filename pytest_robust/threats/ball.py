@@ -108,10 +108,8 @@ class Ball(ABC):
         Raises:
             ThreatError: bounds or mask do not fit the shape of one input, or the mask holds other than yes and no.
         """
-        low, high = (-math.inf, math.inf) if self.bounds is None else self.bounds
         exact = precise(origin)
-        lower = torch.minimum(exact, spread(low, exact, "the lower bound").expand_as(exact))
-        upper = torch.maximum(exact, spread(high, exact, "the upper bound").expand_as(exact))
+        lower, upper = self._box(exact)
         for movable in (free, self._fitted_mask(origin)):
             if movable is not None:
                 lower = torch.where(movable.to(exact.device), lower, exact)
@@ -122,6 +120,22 @@ class Ball(ABC):
             upper = torch.minimum(upper, _moved(exact, self._radius))
         radius = torch.full(self._radius_shape(origin), self._radius, dtype=torch.float64, device=exact.device)
         return Region(origin, rounded(lower, origin), rounded(upper, origin), radius.to(origin.dtype).to(origin.device))
+
+    def scaled(self, region: Region, by: Tensor) -> Region:
+        """The regions of budgets ``by`` times as large, (B,), up to rounding: for searches that leave the threat.
+
+        Args:
+            by: inf leaves bounds and mask alone.
+        """
+        radius = region.radius * by.view(-1, *[1] * (region.radius.ndim - 1))
+        if self.norm != "linf":
+            return replace(region, radius=radius)
+        lower, upper = (bound.to(region.origin) for bound in self._box(precise(region.origin)))
+        movable = region.upper > region.lower
+        reach = replace(region, radius=radius).reach
+        lower = torch.where(movable, torch.maximum(lower, region.origin - reach), region.origin)
+        upper = torch.where(movable, torch.minimum(upper, region.origin + reach), region.origin)
+        return Region(region.origin, lower, upper, radius)
 
     def start(self, region: Region, keys: Tensor) -> Tensor:
         """A random point of each example's region.
@@ -173,6 +187,13 @@ class Ball(ABC):
         """(B,) float64: how far from the origin each point is, in the norm; of a ball per token, the farthest token."""
         moved = self._fold(precise(x) - precise(region.origin))
         return self.geometry.distance(moved).view(region.radius.shape).flatten(1).amax(1)
+
+    def _box(self, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """The bounds of each feature, moved where the origin itself is beyond them."""
+        low, high = (-math.inf, math.inf) if self.bounds is None else self.bounds
+        lower = torch.minimum(origin, spread(low, origin, "the lower bound").expand_as(origin))
+        upper = torch.maximum(origin, spread(high, origin, "the upper bound").expand_as(origin))
+        return lower, upper
 
     def _fold(self, tensor: Tensor) -> Tensor:
         """(B, ...) as (rows, features)."""

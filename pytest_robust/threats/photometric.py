@@ -85,6 +85,7 @@ class Negation(Transform):
     norm: ClassVar[str] = "negation"
 
     region = staticmethod(_SWITCH.region)
+    scaled = staticmethod(_SWITCH.scaled)
 
     bounds: Bounds = (0, 1)
 

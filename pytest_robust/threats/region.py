@@ -24,6 +24,11 @@ class Region:
     upper: Tensor
     radius: Tensor
 
+    @property
+    def reach(self) -> Tensor:
+        """The radius, shaped so that it broadcasts to the points."""
+        return self.radius.view(*self.radius.shape[:-1], *[1] * (self.origin.ndim - self.radius.ndim + 1))
+
     def map(self, f: Callable[[Tensor], Tensor]) -> Region:
         """``f`` applied to every tensor."""
         return Region(f(self.origin), f(self.lower), f(self.upper), f(self.radius))

@@ -35,6 +35,7 @@ class Transform(ABC):
 
     # To attacks, the parameters are the Linf ball around no change.
     region = staticmethod(_BOX.region)
+    scaled = staticmethod(_BOX.scaled)
     start = staticmethod(_BOX.start)
     step = staticmethod(_BOX.step)
     project = staticmethod(_BOX.project)

@@ -14,7 +14,18 @@ def live_at(x: torch.Tensor, threat: Linf) -> Live:
     n = len(x)
     zeros = torch.zeros(n, dtype=torch.int64)
     return Live(
-        x, threat.region(x), {}, zeros, zeros, torch.ones(n), torch.arange(n), zeros, zeros, torch.zeros(n), torch.zeros(n)
+        x,
+        threat.region(x),
+        {},
+        zeros,
+        zeros,
+        torch.ones(n),
+        torch.arange(n),
+        zeros,
+        zeros,
+        torch.zeros(n),
+        torch.zeros(n),
+        torch.zeros(n, 2),
     )
 
 

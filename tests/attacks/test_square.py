@@ -16,7 +16,7 @@ THREATS = [Linf(0.1), L2(0.5), L1(2.0), L0(3), Linf(0.1, bounds=None)]
 def live_at(x: torch.Tensor, threat: Threat) -> Live:
     n = len(x)
     zeros, ones = torch.zeros(n, dtype=torch.int64), torch.ones(n)
-    return Live(x, threat.region(x), {}, zeros, zeros, ones, torch.arange(n), zeros, zeros, -ones, -ones)
+    return Live(x, threat.region(x), {}, zeros, zeros, ones, torch.arange(n), zeros, zeros, -ones, -ones, torch.zeros(n, 2))
 
 
 def searched(threat: Threat, x: torch.Tensor, target: torch.Tensor, queries: int) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -20,7 +20,9 @@ def searched(
     """All points that were tried, (queries, S, ...), and their losses."""
     n = len(x)
     zeros, ones = torch.zeros(n, dtype=torch.int64), torch.ones(n)
-    live = Live(x, threat.region(x), {}, zeros, zeros, ones, torch.arange(n) + key, zeros, zeros, -ones, -ones)
+    live = Live(
+        x, threat.region(x), {}, zeros, zeros, ones, torch.arange(n) + key, zeros, zeros, -ones, -ones, torch.zeros(n, 2)
+    )
     attack.begin(threat, live)
     points = [live.x]
     for _ in range(attack.n_steps):
