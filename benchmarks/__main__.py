@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALL = ("overhead", "linear", "logit_scale", "masked", "sampling", "startup")
+ALL = ("overhead", "linear", "logit_scale", "masked", "regression", "sampling", "startup")
 NAMES = (*ALL, "zoo")
 
 

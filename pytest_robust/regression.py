@@ -225,7 +225,8 @@ def _variance(b: int, c: int, n: int, drop: float) -> float:
 def _told(change: Change, worse: str, better: str) -> str:
     """``fell by 14.7 points (90% CI 12.7 to 16.8, margin 2), regressed: 163 newly broken, 16 newly robust of 1000``."""
     paired, (low, high) = change.paired, change.interval
-    moved = f"{'rose' if paired.drop < 0 else 'fell'} by {100 * abs(paired.drop):.1f} points"
+    way = "rose" if paired.drop < 0 else "fell"
+    moved = f"{way} by {100 * abs(paired.drop):.1f} points" if paired.drop else "did not change"
     span = f"{100 * change.confidence:g}% CI of the drop {100 * low:.1f} to {100 * high:.1f}, margin {100 * change.margin:g}"
     counts = f"{paired.newly_broken} newly {worse}, {paired.newly_robust} newly {better} of {paired.n}"
     told = f"{moved} ({span}), {change.verdict}: {counts}"

@@ -13,7 +13,7 @@ import torch
 from pytest_robust.conformance.networks import seeded
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("common", "linear", "logit_scale", "masked", "overhead", "peers", "sampling", "startup", "zoo")
+NAMES = ("common", "linear", "logit_scale", "masked", "overhead", "peers", "regression", "sampling", "startup", "zoo")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_zoo_names_a_folder_that_is_none(load, tmp_path):
         load("zoo").main(["--zoo", str(tmp_path)])
 
 
-@pytest.mark.parametrize("name", ["linear", "logit_scale", "masked", "overhead", "startup", "zoo"])
+@pytest.mark.parametrize("name", ["linear", "logit_scale", "masked", "overhead", "regression", "startup", "zoo"])
 def test_help_says_what_is_measured(load, capsys, name):
     script = load(name)
     with pytest.raises(SystemExit) as ended:
@@ -162,3 +162,13 @@ def test_sampling_measures_what_the_evaluation_does(load, capsys):
     assert sampling.main(["--repeats", "5"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "%" in line]
     assert len(rows) == 16
+
+
+def test_regression_prints_what_each_verdict_costs(load, capsys):
+    assert load("regression").main(["--repeats", "300"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if " / " in line and "%" in line]
+    assert len(rows) == 8
+    # 4 % of flips allow no drop of 5 points.
+    assert [row.split()[-4] for row in rows if " 4% " in row] == ["-"] * 4
+    passing = {tuple(row.split()[:2]): int(row.split()[2]) for row in rows}
+    assert passing["200", "10%"] < passing["500", "10%"] < passing["1546", "10%"] < passing["5000", "4%"] == 100

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_robust.budget import Number, parse_confidence, parse_margin
+from pytest_robust.evaluation.replay import REPLAY
 from pytest_robust.evaluation.result import Evaluation
 from pytest_robust.regression import Change, Comparison, Paired
 from pytest_robust.threats.summary import ThreatSummary
@@ -23,6 +24,7 @@ class Outcomes:
         digest: of threat, objective, seed, attacks and the code that ran them, whatever the texts do not say included; None
             where it is not known, and then nothing can be compared.
         undecided: examples whose ``robust`` is not known, for the verdict was certain before their turn.
+        replayed: examples broken by adversarial examples of earlier runs: an attack that is not in the schedule.
         doubt: why ``robust`` is no evidence, where health says so.
 
     Raises:
@@ -38,6 +40,7 @@ class Outcomes:
     schedule: tuple[str, ...]
     digest: str | None
     undecided: int = 0
+    replayed: int = 0
     doubt: str | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +64,7 @@ class Outcomes:
             schedule=e.schedule,
             digest=None if e.identity is None else e.identity.attack,
             undecided=len(e) - e.decided,
+            replayed=e.broken_by.count(REPLAY),
             doubt=e.doubt,
         )
 
@@ -79,6 +83,7 @@ def compare(
     named, and nothing is compared. Of an evaluation that stopped early robust accuracy is not compared: who had their turn
     depends on the outcomes, so those decided on both sides are no fair sample. Nor is it where health says that it is no
     evidence; only a drop found stays one when it is the new evaluation that is in doubt, for what is broken is proved.
+    Nor where adversarial examples of earlier runs helped to break the baseline: the new model may owe a pass to that.
 
     Args:
         old, new: evaluations, or what is stored of them. None: there is none, ``new`` or ``missing``.
@@ -162,6 +167,11 @@ def _places(ids: Iterable[str]) -> dict[tuple[str, int], int]:
 
 def _unknown(before: Outcomes, now: Outcomes, robust: Change) -> Iterator[str]:
     """Why robust accuracy cannot be compared."""
+    if before.replayed:
+        yield (
+            f"{before.replayed} examples of the baseline were broken by adversarial examples of earlier runs, which the new "
+            "model may not have faced; make the baseline with memory=None"
+        )
     for whose, side in (("the baseline", before), ("the new evaluation", now)):
         if side.undecided:
             yield (

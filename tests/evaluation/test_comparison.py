@@ -231,3 +231,14 @@ def test_floor_profile_and_waivers_are_no_other_attack(baseline):
     masked = evaluate(line(0), DATA, Linf("0.1", mask=torch.ones(1)), attacks="pgd-margin")
     assert "a mask" in str(compare(release, masked))
     assert compare(baseline, evaluate(line(0), DATA, EPS, autocast=True)).verdict == "incomparable"
+
+
+def test_what_broke_the_baseline_must_be_its_attacks_alone(baseline):
+    """Points found for another model are one more attack: with them a baseline is lower, and a worse model may pass."""
+    again = replace(baseline, broken_by=tuple("replay" if by == "fgsm-t" else by for by in baseline.broken_by))
+    count = baseline.broken_by.count("fgsm-t")
+    assert f"{count} examples of the baseline were broken by adversarial examples of earlier runs" in str(
+        compare(again, baseline)
+    )
+    assert compare(again, baseline).verdict == "incomparable"
+    assert compare(baseline, again).verdict == "pass"
