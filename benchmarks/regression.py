@@ -1,9 +1,9 @@
 """How often a comparison with a baseline says what: PASS / REGRESSED / INCONCLUSIVE, by how much accuracy really dropped.
 
 Simulated, for no model is needed to flip outcomes: of the examples a known share changes, so many more from right to wrong
-than back. The margin is 2 points, the interval that of 90 %. Without a drop at most one comparison in twenty may say REGRESSED,
-and at a drop of the margin at most one in twenty PASS. "covered": the true drop was not above the upper limit, by drop the
-least and the most often.
+than back. The margin is 2 points, the interval that of 90 %. Without a drop one comparison in twenty may say REGRESSED, and
+at a drop of the margin one in twenty PASS. "covered": how often the true drop was not above the upper limit, from the drop
+where it was least often to the one where it was most often.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pytest_robust.regression import Change, Paired
 
 MARGIN, DROPS = 0.02, (0.0, 0.01, 0.02, 0.03, 0.05)
 ROWS = ((200, 0.04), (200, 0.10), (500, 0.10), (619, 0.04), (1000, 0.04), (1546, 0.10), (2000, 0.10), (5000, 0.04))
-"""Examples and the share that flips. 619 and 1546 are what ``Change.deciding`` asks for: four of five pass without a drop."""
+"""Examples, and the share that flips. 619 and 1546 are what ``Change.deciding`` asks for, so that four of five pass."""
 SHOWN = ("pass", "regressed", "inconclusive")
 
 
