@@ -134,7 +134,10 @@ def _differences(before: Outcomes, now: Outcomes) -> Iterator[str]:
     yield from differing
     if before.digest is None or now.digest is None:
         whose = "the baseline" if before.digest is None else "the new evaluation"
-        yield f"what the attacks of {whose} were cannot be told: something in them has neither source nor plain values"
+        yield (
+            f"what the attacks of {whose} were cannot be told: it is a point of a curve, or something in them has neither "
+            "source nor plain values"
+        )
     elif before.digest != now.digest and not differing:
         yield (
             "something in threat or attacks differs that has no name here: a mask, bounds of single features, the order of "

@@ -129,7 +129,6 @@ def evaluate(
         threat=threat.summary(),
         profile=profile,
         attacks=tuple(dict.fromkeys(attacked)),
-        schedule=tuple(map(str, ready.steps)),
         robust=robust,
         broken_by=tuple(broken_by),
         predicted=tally.predicted,

@@ -61,6 +61,13 @@ class Opened:
     notes: tuple[str, ...]
     began: float
 
+    @property
+    def schedule(self) -> tuple[str, ...]:
+        """The attacks asked for, with their parameters, and what else makes them stronger or weaker."""
+        votes = [f"draws={self.passes.draws}"] if self.passes.random else []
+        parts = [f"non_differentiable={', '.join(self.adapted.approximated)}"] if self.adapted.approximated else []
+        return (*map(str, self.steps), *votes, *parts)
+
     def preflighted(self) -> Prepared:
         """After the preflight.
 
@@ -130,6 +137,7 @@ class Prepared(Opened):
             "model": self.model.name,
             "objective": self.objective.name,
             "seed": self.seed,
+            "schedule": self.schedule,
             "device": str(self.model.device),
             "ids": self.examples.ids,
             "labels": self.examples.labels.numpy(),

@@ -18,7 +18,7 @@ _SAMPLE = 32
 def identify(opened: Opened, *rest: object) -> Identity:
     """The identity of a check; ``rest``: what else has a say in its outcome."""
     # Of floor and profile it is independent: they decide when to stop and what to believe, not how an example is attacked.
-    attack = _digest(code_digest(), opened.threat, opened.objective, opened.steps, int(opened.seed))
+    attack = _digest(code_digest(), opened.threat, opened.objective, opened.steps, opened.schedule, int(opened.seed))
     how = _digest(attack, opened.profile, rest)
     model, data = _digest(opened.adapted), digest(sorted(opened.examples.ids))
     # In order, for outcomes are kept in it. Texts count as the tokens that the model sees.

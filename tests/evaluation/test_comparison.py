@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_robust import PGD, Linf, Outcomes, compare, evaluate
+from pytest_robust import PGD, Linf, Outcomes, compare, curve, evaluate
 from pytest_robust.evaluation.result import Health, HealthCheck
 from pytest_robust.threats import ThreatSummary
 
@@ -242,3 +242,27 @@ def test_what_broke_the_baseline_must_be_its_attacks_alone(baseline):
     )
     assert compare(again, baseline).verdict == "incomparable"
     assert compare(baseline, again).verdict == "pass"
+
+
+def test_what_makes_attacks_stronger_or_weaker_belongs_to_them(baseline):
+    """Whether the mean of random gradients is taken, over how many draws, and whether a part has a gradient at all."""
+
+    class Stepped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = torch.nn.Hardtanh()
+
+        def forward(self, x):
+            return line(0)(self.steps(x))
+
+    plain = evaluate(Stepped(), DATA, EPS)
+    some, more = (evaluate(Stepped(), DATA, EPS, draws=n) for n in (2, 3))
+    assert "attacks differ: draws=2 in the baseline, draws=3 now" in str(compare(some, more))
+    assert "attacks differ: no others in the baseline, draws=2 now" in str(compare(plain, some))
+    smoothed = evaluate(Stepped(), DATA, EPS, non_differentiable=["steps"])
+    assert "attacks differ: no others in the baseline, non_differentiable=steps now" in str(compare(plain, smoothed))
+
+
+def test_a_point_of_a_curve_is_no_evaluation_of_its_budget_alone(baseline):
+    point = curve(line(0), DATA, EPS, budgets=["0.1"]).at("0.1")
+    assert "it is a point of a curve" in str(compare(baseline, point))
