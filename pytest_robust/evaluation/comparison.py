@@ -23,8 +23,8 @@ class Outcomes:
         threat, objective, seed: what was run. schedule: the attacks asked for, with their parameters.
         digest: of threat, objective, seed, attacks and the code that ran them, whatever the texts do not say included; None
             where it is not known, and then nothing can be compared.
-        undecided: examples whose ``robust`` is not known, for the verdict was certain before their turn.
-        replayed: examples broken by adversarial examples of earlier runs: an attack that is not in the schedule.
+        undecided: examples of which it is not known whether the schedule breaks them: the verdict was certain before their
+            turn, or an adversarial example of an earlier run broke them first.
         doubt: why ``robust`` is no evidence, where health says so.
 
     Raises:
@@ -40,7 +40,6 @@ class Outcomes:
     schedule: tuple[str, ...]
     digest: str | None
     undecided: int = 0
-    replayed: int = 0
     doubt: str | None = None
 
     def __post_init__(self) -> None:
@@ -52,19 +51,22 @@ class Outcomes:
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Outcomes:
-        """Those of an evaluation."""
+        """Those of an evaluation, under the schedule alone.
+
+        What only an adversarial example of an earlier run breaks, tried last, stands here: another model did not face it.
+        """
         e = evaluation
+        untried = e.broken_by.count(REPLAY) if e.stages and e.stages[0].attack == REPLAY else 0
         return cls(
             ids=e.ids,
             clean=tuple(e.correct.tolist()),
-            robust=tuple(e.robust.tolist()),
+            robust=tuple(right or by == REPLAY for right, by in zip(e.robust.tolist(), e.broken_by, strict=True)),
             threat=e.threat,
             objective=e.objective,
             seed=int(e.seed),
             schedule=e.schedule,
             digest=None if e.identity is None else e.identity.attack,
-            undecided=len(e) - e.decided,
-            replayed=e.broken_by.count(REPLAY),
+            undecided=len(e) - e.decided + untried,
             doubt=e.doubt,
         )
 
@@ -83,7 +85,6 @@ def compare(
     named, and nothing is compared. Of an evaluation that stopped early robust accuracy is not compared: who had their turn
     depends on the outcomes, so those decided on both sides are no fair sample. Nor is it where health says that it is no
     evidence; only a drop found stays one when it is the new evaluation that is in doubt, for what is broken is proved.
-    Nor where adversarial examples of earlier runs helped to break the baseline: the new model may owe a pass to that.
 
     Args:
         old, new: evaluations, or what is stored of them. None: there is none, ``new`` or ``missing``.
@@ -170,16 +171,11 @@ def _places(ids: Iterable[str]) -> dict[tuple[str, int], int]:
 
 def _unknown(before: Outcomes, now: Outcomes, robust: Change) -> Iterator[str]:
     """Why robust accuracy cannot be compared."""
-    if before.replayed:
-        yield (
-            f"{before.replayed} examples of the baseline were broken by adversarial examples of earlier runs, which the new "
-            "model may not have faced; make the baseline with memory=None"
-        )
     for whose, side in (("the baseline", before), ("the new evaluation", now)):
         if side.undecided:
             yield (
-                f"{whose} stopped early, with {side.undecided} of {len(side.ids)} examples undecided; use "
-                "profile='release' or stop_early=False, to decide all of them"
+                f"the attacks of {whose} did not decide {side.undecided} of {len(side.ids)} examples; use stop_early=False "
+                "or profile='release', and with a memory replay='last'"
             )
         # What is broken is proved, whatever else the new evaluation missed.
         elif side.doubt is not None and not (side is now and robust.verdict == "regressed"):

@@ -103,7 +103,7 @@ def evaluate(
         autocast=autocast,
     ) as known:
         early = known.profile.early and stop_early
-        identity = identify(known, floor, early, sure, autocast, dict(waive or {}))
+        identity = identify(known, floor, early, sure, autocast, dict(waive or {}), replay)
         past = None
         if memory is not None:
             past = Past(memory, identity.check, {} if identity.check is None else sign(known), replay)

@@ -149,6 +149,7 @@ class Robust:
                 self._compare_with_id(asked.threat)
                 floors = asked.floors(asked.threat.budget)
                 floor = self._settings.first("fail_under", *floors)
+                alone = self._settings.gating.source is None
                 evaluation = evaluate(
                     asked.model,
                     data,
@@ -157,12 +158,11 @@ class Robust:
                     min_accuracy=floor,
                     confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),
                     name=name or self._item.name,
-                    # A comparison needs the outcome of every example.
-                    stop_early=self._settings.gating.source is None
-                    and self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
+                    # A comparison needs what the attacks by themselves make of every example.
+                    stop_early=alone and self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                     progress=watcher,
                     memory=memory.folder(self._item.config),
-                    replay="first" if self._settings.gating.source is None else "last",
+                    replay="first" if alone else "last",
                 )
                 family = None
                 if self._budget is not None:

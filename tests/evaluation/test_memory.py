@@ -100,6 +100,7 @@ CHANGES = {
     "floor": lambda t, d: ((t, d, EPS), {"min_accuracy": 0.9}),
     "waiver": lambda t, d: ((t, d, EPS), {"waive": {"chance": "a reason"}}),
     "autocast": lambda t, d: ((t, d, EPS), {"autocast": True}),
+    "replay": lambda t, d: ((t, d, EPS), {"replay": "last"}),
     "n": lambda t, d: ((t, d, EPS), {"n": 20}),
 }
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 
+import fake_engine
+import numpy as np
 import pytest
 
 UPDATE, COMPARE = "--robust-update", "--robust-baseline"
@@ -114,7 +117,7 @@ def test_many_checks_are_judged_as_one_family(run, project):
     """A drop that is hardly chance alone is to be expected among forty checks."""
 
     def tests(robust: int) -> str:
-        nets = "\n".join(f"def test_{i}(robust): robust(Fake(600, n=1000), 0, eps=1)" for i in range(40))
+        nets = "\n".join(f"def test_{i}(robust): robust(Fake(600, n=1000, clean=940), 0, eps=1)" for i in range(40))
         return f"{nets}\ndef test_last(robust): robust(Fake({robust}, n=1000, clean=940), 0, eps=1)\n"
 
     run(tests(600), UPDATE)
@@ -228,3 +231,27 @@ def test_an_advisory_check_regresses_with_a_warning_only(run, accepted):
     result = run(text, COMPARE)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*advisory: regressed against*"])
+
+
+@pytest.mark.parametrize("option", [UPDATE, COMPARE, None])
+def test_what_earlier_runs_found_comes_last_where_outcomes_are_compared(run, accepted, option):
+    run(source(), *([option] if option else []))
+    assert fake_engine.CALLS[-1].replay == ("last" if option else "first")
+
+
+def test_what_only_earlier_runs_break_stands_in_a_baseline(run, accepted, monkeypatch):
+    """It would lower a baseline that later models are measured by, which never faced it."""
+    path = accepted.path / "robust-baseline" / "test_it" / "test_net.json"
+    before = path.read_text()
+    outcome = fake_engine.outcome
+
+    def replayed(model, threat, **options):
+        found = outcome(model, threat, **options)
+        by = ("replay", *found.broken_by[1:])
+        return replace(found, broken_by=by, robust=found.robust & (np.arange(len(found)) > 0))
+
+    monkeypatch.setattr(fake_engine, "outcome", replayed)
+    result = run(source(), UPDATE)
+    result.stdout.fnmatch_lines(["*59.9%*"])
+    assert path.read_text() == before
+    assert run(source(), COMPARE).ret == 0
