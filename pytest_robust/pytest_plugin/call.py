@@ -271,6 +271,16 @@ def budget_id(settings: Settings, marked: Declared, budget: Budget) -> str:
     return f"{settings.first('norm', marked.norm) or DEFAULT_NORM}-{budget}"
 
 
+def ungrouped(nodeid: str) -> str:
+    """The id without the ``@GROUP`` that ``--dist loadgroup`` of xdist appends: with it a check would have no baseline.
+
+    A function's name has no ``@``, a parameter's text, in brackets, may have one.
+    """
+    head, colons, name = nodeid.rpartition("::")
+    at = name.rfind("@")
+    return nodeid if at <= name.rfind("]") else f"{head}{colons}{name[:at]}"
+
+
 def without_file(item: pytest.Item) -> bool:
     """Whether it is the check of ``--robust-model``."""
     return item.nodeid.startswith("robust::")

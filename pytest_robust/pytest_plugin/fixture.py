@@ -13,7 +13,7 @@ import pytest
 
 from pytest_robust.budget import Budget, Number
 from pytest_robust.pytest_plugin import memory, progress
-from pytest_robust.pytest_plugin.call import FIXTURE, Asked, CallError, Reader, budget_id, without_file
+from pytest_robust.pytest_plugin.call import FIXTURE, Asked, CallError, Reader, budget_id, ungrouped, without_file
 from pytest_robust.pytest_plugin.marker import Declared, Default
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
@@ -234,7 +234,8 @@ class Robust:
 
     def _id(self, name: str | None) -> str:
         """The node id; with the check's name, or a number from the second call on."""
-        base = self._item.nodeid if name is None else f"{self._item.nodeid}::{name}"
+        own = ungrouped(self._item.nodeid)
+        base = own if name is None else f"{own}::{name}"
         id, number = base, 1
         while id in self._used:
             number += 1
@@ -304,7 +305,7 @@ def error_line(error: BaseException) -> str:
 
 def reproduce(item: pytest.Item, settings: Settings, budget: Budget | None) -> str:
     """The command that runs this test again as it was run."""
-    arguments, target = dict(settings.arguments), f'"{item.nodeid}"'
+    arguments, target = dict(settings.arguments), f'"{ungrouped(item.nodeid)}"'
     if without_file(item):
         # There is no path to name: the options are all there is of it.
         target = ""

@@ -12,6 +12,7 @@ import pytest
 
 import pytest_robust
 from pytest_robust.pytest_plugin import memory, regressions
+from pytest_robust.pytest_plugin.call import ungrouped
 from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
 from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
@@ -48,7 +49,7 @@ class Ledger:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self._order.update(dict.fromkeys(ids))
+        self._order.update(dict.fromkeys(map(ungrouped, ids)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -58,14 +59,15 @@ class Ledger:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.outcome not in ("passed", "failed", "skipped"):
             return  # "rerun": another report follows
+        nodeid = ungrouped(report.nodeid)
         if report.when != "setup" or not report.passed:
-            self._reported.add(report.nodeid)
+            self._reported.add(nodeid)
         if not hasattr(report, FINDINGS):
-            if report.failed and report.nodeid in self._results:  # xdist reports a crash with none of our attributes
-                self._results[report.nodeid].outcome = "failed"
-                self._results[report.nodeid].message = first_line(report)
+            if report.failed and nodeid in self._results:  # xdist reports a crash with none of our attributes
+                self._results[nodeid].outcome = "failed"
+                self._results[nodeid].message = first_line(report)
             return
-        result = self._results.setdefault(report.nodeid, ItemResult(report.nodeid))
+        result = self._results.setdefault(nodeid, ItemResult(nodeid))
         found = json.loads(getattr(report, FINDINGS))
         known = {check["id"] for check in result.records}
         result.records += [check for check in found["records"] if check["id"] not in known]
@@ -120,7 +122,7 @@ class Ledger:
             session.testsfailed += 1
         for report in self._failed:
             # Again, for by now the other budgets of the same test are known.
-            own = [check for check in self._run["checks"] if check["nodeid"] == report.nodeid]
+            own = [check for check in self._run["checks"] if check["nodeid"] == ungrouped(report.nodeid)]
             report.sections = [*(part for part in report.sections if part[0] != SECTION), *sections(own)]
         for path in self._settings.reports:
             self._attempt(f"ERROR: --robust-report {path}", path, append=False)

@@ -17,6 +17,7 @@ from pytest_robust.whole_files import write_whole
 SCHEMA = 1
 FOLDER = "robust-baseline"
 _GIT = "git:"
+_AGAIN = "pytest --robust-update writes it anew; look at what changed before you commit it"
 
 
 class BaselineError(RobustError):
@@ -177,8 +178,7 @@ class Source:
         try:
             return Baseline.read(text)
         except DamagedError as error:
-            again = "pytest --robust-update writes it anew; look at what changed before you commit it"
-            raise BaselineError(f"{self.revision + ':' if self.revision else ''}{where}: {error}; {again}") from None
+            raise BaselineError(f"{self.revision + ':' if self.revision else ''}{where}: {error}; {_AGAIN}") from None
 
     def _text(self, name: Path) -> str | None:
         if self.revision is not None:
@@ -189,7 +189,7 @@ class Source:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise BaselineError(f"{self.path / name} cannot be read: {error}") from None
+            raise BaselineError(f"{self.path / name} cannot be read: {error}; {_AGAIN}") from None
 
     def _names(self) -> list[Path]:
         if self.revision is not None:
