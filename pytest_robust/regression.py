@@ -81,6 +81,7 @@ class Change:
 
     Attributes:
         paired: the counts. margin: the drop that would be too much, a fraction. confidence: of the two-sided interval.
+        same_model: it is the very same model, so that where nothing is newly broken nothing can have dropped.
         by_chance: among many comparisons such a drop is to be expected (see ``corrected``): it is no regression.
     """
 
@@ -88,6 +89,7 @@ class Change:
     margin: float
     confidence: float = 0.90
     by_chance: bool = False
+    same_model: bool = False
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -102,7 +104,7 @@ class Change:
         ``pass`` (at a confidence of 0.90).
         """
         low, high = self.interval
-        if high < self.margin:
+        if high < self.margin or (self.same_model and not self.paired.newly_broken):
             return "pass"
         return "regressed" if low > 0 and not self.by_chance else "inconclusive"
 

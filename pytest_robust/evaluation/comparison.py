@@ -23,6 +23,7 @@ class Outcomes:
         threat, objective, seed: what was run. schedule: the attacks asked for, with their parameters.
         digest: of threat, objective, seed, attacks and the code that ran them, whatever the texts do not say included; None
             where it is not known, and then nothing can be compared.
+        model: digest of the model, where it is known.
         undecided: examples of which it is not known whether the schedule breaks them: the verdict was certain before their
             turn, or an adversarial example of an earlier run broke them first.
         doubt: why ``robust`` is no evidence, where health says so.
@@ -39,6 +40,7 @@ class Outcomes:
     seed: int
     schedule: tuple[str, ...]
     digest: str | None
+    model: str | None = None
     undecided: int = 0
     doubt: str | None = None
 
@@ -66,6 +68,7 @@ class Outcomes:
             seed=int(e.seed),
             schedule=e.schedule,
             digest=None if e.identity is None else e.identity.attack,
+            model=None if e.identity is None else e.identity.model,
             undecided=len(e) - e.decided + untried,
             doubt=e.doubt,
         )
@@ -107,12 +110,13 @@ def compare(
     if differing:
         return Comparison(unlike="incomparable", reasons=differing)
 
+    same = before.model is not None and before.model == now.model
     rows = _places(before.ids)
     pairs = [(rows[place], row) for place, row in _places(now.ids).items()]
 
     def change(was: Sequence[bool], is_: Sequence[bool], most: float) -> Change:
         turned = Counter((was[i], is_[j]) for i, j in pairs)
-        return Change(Paired(len(pairs), turned[True, False], turned[False, True]), most, sure)
+        return Change(Paired(len(pairs), turned[True, False], turned[False, True]), most, sure, same_model=same)
 
     clean, robust = change(before.clean, now.clean, clean_most), change(before.robust, now.robust, most)
     unknown = tuple(_unknown(before, now, robust))

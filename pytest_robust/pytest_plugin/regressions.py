@@ -45,6 +45,7 @@ def compared(gating: Gating, id: str, evaluation: Evaluation, margin: float | No
             seed=attack["seed"],
             schedule=tuple(attack["names"]),
             digest=attack["digest"],
+            model=baseline.model,
         )
     comparison = compare(old, evaluation, margin=margin or gating.margin, clean_margin=gating.clean_margin)
     # What Holm's procedure rejects first it rejects at this level: such a regression fails its test at once.

@@ -36,6 +36,7 @@ def _plain(change: Change) -> Record:
         "margin": change.margin,
         "confidence": change.confidence,
         "by_chance": change.by_chance,
+        "same_model": change.same_model,
         "deciding": change.deciding,
         "verdict": change.verdict,
     }
@@ -48,7 +49,7 @@ def _comparison(record: Record) -> Comparison:
 
 def _change(record: Record) -> Change:
     paired = Paired(record["n"], record["newly_broken"], record["newly_robust"])
-    return Change(paired, record["margin"], record["confidence"])
+    return Change(paired, record["margin"], record["confidence"], same_model=record["same_model"])
 
 
 def judged_together(checks: Sequence[Record]) -> list[Record]:

@@ -43,6 +43,7 @@ class Fake:
     detail: str = "gradients are zero on 37% of inputs"
     space: str = "input"
     attack: str | None = "attack"
+    model: str = "model"
     raises: BaseException | None = None
     during: Callable[[Any], object] | None = None
 
@@ -77,7 +78,7 @@ def outcome(model: Fake, threat: Any, *, min_accuracy: Any = None, **options: An
         health=Health(checks),
         cost=Cost(2760, 2560, 46.1),
         schedule=("apgd-ce", "apgd-dlr"),
-        identity=Identity(model.attack, "data", "model", None),
+        identity=Identity(model.attack, "data", model.model, None),
     )
 
 

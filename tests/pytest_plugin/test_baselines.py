@@ -66,6 +66,15 @@ def test_floor_and_regression_are_both_named(run, accepted):
     result.stdout.fnmatch_lines(["robust gate (no-regression): FAIL, 1 floor, 1 regressed"])
 
 
+def test_the_very_same_model_cannot_have_dropped_however_few_the_examples(run, project):
+    few = "def test_net(robust): robust(Fake(60, model='{}'), 0, eps=1)\n"
+    run(few.format("model"), UPDATE)
+    assert run(few.format("model"), COMPARE, "--robust-gate=release").ret == 0
+    other = run(few.format("another"), COMPARE, "--robust-gate=release")
+    assert other.ret == 1
+    other.stdout.fnmatch_lines(["robust gate (release): FAIL, 1 inconclusive"])
+
+
 def test_a_drop_within_the_margin_passes(run, accepted):
     assert run(source(robust=450), COMPARE, "--robust-margin=20pt").ret == 0
     assert run(source(robust=450, more="max_drop=0.2"), COMPARE).ret == 0
