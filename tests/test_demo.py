@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_robust import cli
+from pytest_robust.cli import demo
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 README = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
@@ -50,19 +51,19 @@ def test_demo_fails_when_its_outcome_is_another(monkeypatch, capsys, status, ver
         (Path(cwd) / "demo.json").write_text(json.dumps({"checks": checks}))
         return subprocess.CompletedProcess(command, status)
 
-    monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setattr(demo.subprocess, "run", run)
     assert cli.main(["demo"]) == 1
     assert f"exit status {status}" in capsys.readouterr().err
 
 
 def test_demo_fails_when_pytest_wrote_no_report(monkeypatch, capsys):
-    monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr(demo.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
     assert cli.main(["demo"]) == 1
     assert "NOT the outcome" in capsys.readouterr().err
 
 
 def test_demo_without_scikit_learn_names_the_extra(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "find_spec", lambda _: None)
+    monkeypatch.setattr(demo, "find_spec", lambda _: None)
     assert cli.main(["demo"]) == 2
     assert "pip install 'pytest-robust[demo]'" in capsys.readouterr().err
 

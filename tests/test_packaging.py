@@ -89,7 +89,7 @@ def test_wheel_holds_the_demo_and_the_types(tmp_path):
         names = set(archive.namelist())
         info = f"pytest_robust-{pytest_robust.__version__}.dist-info"
         points = archive.read(f"{info}/entry_points.txt").decode()
-    wanted = ("py.typed", "cli.py", "pytest_plugin/plugin.py", "demo/train_digits.py", "demo/test_digits.py")
+    wanted = ("py.typed", "cli/__init__.py", "pytest_plugin/plugin.py", "demo/train_digits.py", "demo/test_digits.py")
     assert {f"pytest_robust/{name}" for name in wanted} <= names
     assert f"{info}/licenses/LICENSE" in names
     assert {name.split("/")[0] for name in names} == {"pytest_robust", info}

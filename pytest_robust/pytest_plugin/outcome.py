@@ -33,13 +33,7 @@ def judge(check: Record) -> None:
         AssertionError: with the whole verdict as its first line.
     """
     __tracebackhide__ = True
-    sentence = None
-    if words.misses_floor(check):
-        sentence = words.missed_floor(check)
-    elif words.regressed(check):
-        sentence = words.regression(check)
-    elif check["floor"] is not None and not check["believable"]:
-        sentence = words.not_evidence(check)
+    sentence = words.failure(check)
     if sentence is not None and check["tier"] == "critical":
         error = AssertionError(sentence)
         setattr(error, _VERDICT, True)
@@ -47,9 +41,7 @@ def judge(check: Record) -> None:
     if sentence is not None:
         warnings.warn(RobustWarning(f"{check['id']}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=TEST_FRAME)
     elif check["health"]["level"] == "suspicious":
-        worst = next(c for c in check["health"]["checks"] if c["level"] == "suspicious" and not c["waived"])
-        told = f"{check['id']}: robust accuracy {words.bounded(check)} is suspicious: {worst['name']}: {worst['detail']}"
-        warnings.warn(RobustWarning(told), stacklevel=TEST_FRAME)
+        warnings.warn(RobustWarning(words.suspicion(check)), stacklevel=TEST_FRAME)
 
 
 def is_verdict(error: BaseException) -> bool:

@@ -30,23 +30,11 @@ def compared(gating: Gating, id: str, evaluation: Evaluation, margin: float | No
     """
     if gating.source is None or gating.update:
         return None
-    from pytest_robust.evaluation.comparison import Outcomes, compare
-    from pytest_robust.threats import ThreatSummary
+    from pytest_robust.evaluation.comparison import compare
+    from pytest_robust.store.outcomes import of_baseline
 
-    baseline, old = gating.source.find(id), None
-    if baseline is not None:
-        attack = baseline.attack
-        old = Outcomes(
-            ids=baseline.ids,
-            clean=baseline.clean,
-            robust=baseline.robust,
-            threat=ThreatSummary(**baseline.threat),
-            objective=baseline.objective,
-            seed=attack["seed"],
-            schedule=tuple(attack["names"]),
-            digest=attack["digest"],
-            model=baseline.model,
-        )
+    baseline = gating.source.find(id)
+    old = None if baseline is None else of_baseline(baseline)
     comparison = compare(old, evaluation, margin=margin or gating.margin, clean_margin=gating.clean_margin)
     # What Holm's procedure rejects first it rejects at this level: such a regression fails its test at once.
     alone = [_at_once(change, family) for change in (comparison.robust, comparison.clean)]

@@ -17,6 +17,7 @@ from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
 from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
 from pytest_robust.pytest_plugin.settings import Settings
+from pytest_robust.reports.annotations import Location
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import ItemResult, Run, gate_line, run
 from pytest_robust.store.baseline import BaselineError, Source
@@ -39,6 +40,7 @@ class Ledger:
         self._results: dict[str, ItemResult] = {}
         self._reported: set[str] = set()
         self._failed: list[pytest.TestReport] = []
+        self._locations: dict[str, Location] = {}
         self._usage_error: str | None = None
         self._problems: list[str] = []
         self._notes: list[str] = []
@@ -67,6 +69,7 @@ class Ledger:
                 self._results[nodeid].outcome = "failed"
                 self._results[nodeid].message = first_line(report)
             return
+        self._locations[nodeid] = report.location
         result = self._results.setdefault(nodeid, ItemResult(nodeid))
         found = json.loads(getattr(report, FINDINGS))
         known = {check["id"] for check in result.records}
@@ -187,8 +190,30 @@ class Ledger:
         if interrupted is not None:
             write(f"interrupted: {interrupted}")
         if self._run is not None and self._shows:
+            for line in self._annotations(self._run):
+                write(line)
             verdict = self._run["gate"]["verdict"]
             write(gate_line(self._run), bold=True, red=verdict == "fail", green=verdict == "pass")
+
+    def _annotations(self, known: Run) -> list[str]:
+        """What GitHub shows at the lines of a pull request; nothing elsewhere."""
+        if os.environ.get("GITHUB_ACTIONS") != "true":
+            return []
+        from pytest_robust.reports import annotations, words
+
+        failed = [
+            (self._locations[result.nodeid], result.nodeid, result.message)
+            for result in self._results.values()
+            if result.outcome == "failed"
+        ]
+        checks = [(self._locations[check["nodeid"]], check) for check in known["checks"]]
+        # That they regressed only the run as a whole shows.
+        failed += [
+            (where, check["id"], words.regression(check))
+            for where, check in checks
+            if words.regressed(check) and check["outcome"] == "passed" and check["tier"] == "critical"
+        ]
+        return annotations.annotated(failed, checks, self._config.rootpath)
 
 
 def findings(checks: Checks, call: pytest.CallInfo[None]) -> dict[str, Any]:

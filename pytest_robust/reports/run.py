@@ -59,6 +59,7 @@ def run(
     """
     checks: list[Record] = []
     errors: list[Record] = []
+    skipped: list[str] = []
     counts: Counter[str] = Counter(missing=len(missing), absent=len(absent))
     for item in items:
         own = judged(item)
@@ -67,11 +68,13 @@ def run(
         reasons = _reasons(own) if failed else []
         found = item.errors or ({item.nodeid: item.message} if failed and not reasons else {})
         errors += [{"id": id, "message": message, "outcome": item.outcome} for id, message in found.items()]
-        counts["skipped"] += item.outcome in ("skipped", "xfailed") and not own and not found
+        if item.outcome in ("skipped", "xfailed") and not own and not found:
+            skipped.append(item.nodeid)
         counts["advisory"] += sum(check["tier"] == "advisory" and check["verdict"] == "fail" for check in own)
         if failed:
             # Regressions are counted below, with those that only the run as a whole shows.
             counts.update([*(reason for reason in reasons if reason != "regressed"), *("error" for _ in found)])
+    counts["skipped"] = len(skipped)
     told = checks
     checks = monotone(judged_together(with_curves(checks)), _but_for_the_budget)
     for before, check in zip(told, checks, strict=True):
@@ -90,6 +93,7 @@ def run(
         "checks": checks,
         "errors": errors,
         "missing": list(missing),
+        "skipped": skipped,
         "absent": list(absent),
     }
 

@@ -71,9 +71,28 @@ def missed_floor(check: Record) -> str:
 
 def not_evidence(check: Record) -> str:
     """The sentence of an evaluation that cannot be believed."""
+    return f"not evidence: {worst_finding(check)} (robust accuracy {bounded(check)}, {threat(check)})"
+
+
+def suspicion(check: Record) -> str:
+    """The sentence of an evaluation that something may have weakened."""
+    return f"{check['id']}: robust accuracy {bounded(check)} is suspicious: {worst_finding(check)}"
+
+
+def worst_finding(check: Record) -> str:
+    """The first finding of the level that the health comes to."""
     level = check["health"]["level"]
     worst = next(c for c in check["health"]["checks"] if c["level"] == level and not c["waived"])
-    return f"not evidence: {worst['name']}: {worst['detail']} (robust accuracy {bounded(check)}, {threat(check)})"
+    return f"{worst['name']}: {worst['detail']}"
+
+
+def failure(check: Record) -> str | None:
+    """The sentence of a check that is to fail, by its floor, its baseline or its health; None where it is not."""
+    if misses_floor(check):
+        return missed_floor(check)
+    if regressed(check):
+        return regression(check)
+    return not_evidence(check) if check["floor"] is not None and not check["believable"] else None
 
 
 def regressed(check: Record) -> bool:

@@ -142,6 +142,10 @@ class Source:
         commit = (self._git("rev-parse", "--short", self.revision) or "").strip()
         return self.revision if commit == self.revision else f"{self.revision}@{commit}"
 
+    def file(self, id: str) -> Path:
+        """Where the baseline of a check lies in the working tree."""
+        return self.path / file_of(id)
+
     def find(self, id: str) -> Baseline | None:
         """The baseline of a check; None where it has none.
 
@@ -164,7 +168,7 @@ class Source:
         Raises:
             BaselineError: it cannot be written.
         """
-        path = self.path / file_of(baseline.id)
+        path = self.file(baseline.id)
         try:
             write_whole(path, baseline.text().encode())
         except OSError as error:

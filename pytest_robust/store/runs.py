@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pytest_robust.errors import RobustError
+from pytest_robust.reports.run import SCHEMA
 from pytest_robust.whole_files import set_aside, write_whole
 
 FOLDER = ".robust"
@@ -17,6 +19,10 @@ _KEPT, _REPLAYED = 20, 3
 
 class StoreWarning(UserWarning):
     """Something in the folder could not be used; the run goes on without."""
+
+
+class RunError(RobustError):
+    """A run that is asked for and cannot be had. The message says where it was looked for, and what to do."""
 
 
 def make(root: Path) -> None:
@@ -53,6 +59,37 @@ def add_run(root: Path, name: str, run: Mapping[str, Any]) -> Path:
 def runs(root: Path) -> list[Path]:
     """The files of the runs kept, the latest first."""
     return sorted((root / "runs").glob("*.json"), key=lambda path: path.name, reverse=True)
+
+
+def find_run(name: str, root: Path) -> tuple[str, dict[str, Any]]:
+    """A run, and what to call it.
+
+    Args:
+        name: of a run kept in the folder ``root``, the beginning of one, ``"last"``, or the path of a JSON report.
+
+    Raises:
+        RunError: there is none of this name, or more than one, or it cannot be read.
+    """
+    path = Path(name) if name.endswith(".json") or Path(name).is_file() else _kept(name, root)
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as a run or a JSON report: {error}") from None
+    if not isinstance(run, dict) or run.get("schema") != SCHEMA or not isinstance(run.get("checks"), list):
+        raise RunError(f"{path} is no JSON report of pytest-robust, or of a schema that this version does not know")
+    return path.stem, run
+
+
+def _kept(name: str, root: Path) -> Path:
+    kept = runs(root)
+    if not kept:
+        raise RunError(f"there are no runs in {root / 'runs'}; run pytest here first, or name a JSON report")
+    found = kept[:1] if name == "last" else [path for path in kept if path.stem.startswith(name)]
+    found = [path for path in found if path.stem == name] or found
+    if len(found) == 1:
+        return found[0]
+    which = f"several runs begin with {name!r}" if found else f"no run is called {name!r}"
+    raise RunError(f"{which} in {root / 'runs'}; there is: {', '.join(path.stem for path in kept)}, or last")
 
 
 def recent_keys(root: Path) -> list[str]:

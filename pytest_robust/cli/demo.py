@@ -1,34 +1,22 @@
-"""The console script ``pytest-robust``."""
+"""``pytest-robust demo``: what a failure and a pass look like."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-_PACKAGED, _IN_REPOSITORY = Path(__file__).parent / "demo", Path(__file__).parents[1] / "examples" / "digits"
+_PACKAGED, _IN_REPOSITORY = Path(__file__).parents[1] / "demo", Path(__file__).parents[2] / "examples" / "digits"
 _EXPECTED = {"test_standard_training": "fail", "test_adversarial_training": "pass"}
 """The demo's checks and the verdicts it is there to show."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the console script; the value is the exit status."""
-    parser = argparse.ArgumentParser(prog="pytest-robust", description="Tools around pytest-robust, the pytest plugin.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    demo = commands.add_parser("demo", help="train two small networks on handwritten digits and let pytest judge them")
-    demo.set_defaults(run=_demo)
-    status: int = parser.parse_args(argv).run()
-    return status
-
-
-def _demo() -> int:
+def demo() -> int:
     """Run pytest on the digits example; 0 when the outcome is the one that the example is meant to show."""
     if find_spec("sklearn") is None:
         print("pytest-robust demo needs scikit-learn for its digits: pip install 'pytest-robust[demo]'", file=sys.stderr)
