@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_health import Noisy, PartlyRounded
-from test_linear import NORMS, WAIVE, closed_form, data_of, linear
+from test_health import behind
+from test_linear import NORMS, WAIVE, left_at_worst, problem
 from torch import nn
 
 from pytest_robust import L0, L1, L2, Curve, EmbeddingBall, Evaluation, EvidenceError, Linf, ThreatError, curve, evaluate
@@ -36,21 +36,20 @@ def full(trained, data, threat) -> Curve:
 @pytest.mark.parametrize("norm", NORMS)
 def test_on_linear_models_it_is_exact_at_every_budget(norm: str, classes: int):
     ball, eps = NORMS[norm]
-    model, weight, bias = linear(classes, 20, 0)
-    x, y = data_of(weight, bias, 20, 0)
+    model, x, y = problem(classes, 20, 0)
     found = curve(model, (x, y), ball(2 * eps), waive=WAIVE)
     assert len(found) == (4 if norm == "l0" else 8)
     for budget, evaluation in zip(found.budgets, found.evaluations, strict=True):
-        left = closed_form(norm, float(budget), weight, bias, x.astype(np.float64), y, 0.0, 1.0)
+        left = left_at_worst(model, x, y, norm, float(budget))
         assert np.abs(left).min() > 1e-6, "an example too close to the boundary for float32 to decide"
         assert evaluation.robust.tolist() == (left > 0).tolist()
 
 
 @pytest.mark.parametrize(("ball", "eps", "dual"), [(Linf, 0.1, 1), (L2, 0.6, 2), (L1, 2.0, np.inf)])
 def test_on_linear_models_distances_are_those_to_the_nearest_boundary(ball, eps, dual):
-    model, weight, bias = linear(2, 16, 3)
-    x, y = data_of(weight, bias, 16, 3)
-    logits = x.astype(np.float64) @ weight.T + bias
+    model, x, y = problem(2, 16, 3)
+    weight, bias = (parameter.detach().double().numpy() for parameter in model.parameters())
+    logits = x.double().numpy() @ weight.T + bias
     margins = logits[np.arange(len(y)), y] - logits[np.arange(len(y)), 1 - y]
     exact = np.maximum(margins, 0) / np.linalg.norm(weight[1] - weight[0], dual)
     found = curve(model, (x, y), ball(eps, bounds=None), waive=WAIVE)
@@ -202,7 +201,7 @@ def test_unusable_budgets_are_one_sentence(trained, data, budgets, says):
 
 
 def test_masked_gradients_at_any_budget_cast_doubt_on_every_rate(trained, data):
-    found = curve(PartlyRounded(trained).eval(), data, Linf("0.1"), budgets=["0.02", "0.1"])
+    found = curve(behind("partly quantised", trained), data, Linf("0.1"), budgets=["0.02", "0.1"])
     assert found.health.level == "invalid"
     for _, rate in found.points():
         with pytest.raises(EvidenceError, match="not evidence"):
@@ -211,7 +210,7 @@ def test_masked_gradients_at_any_budget_cast_doubt_on_every_rate(trained, data):
 
 
 def test_a_random_model_is_found_out(trained, data):
-    found = curve(Noisy(trained).eval(), data, Linf("0.1"), budgets=["0.02", "0.1"], n=40)
+    found = curve(behind("noise", trained), data, Linf("0.1"), budgets=["0.02", "0.1"], n=40)
     assert "determinism" in {check.name for check in found.health.checks if check.level == "invalid"}
 
 
