@@ -17,7 +17,8 @@ class Watched:
     """Another attack, looked at after each of its moves. For data in [0, 1] and one budget per example.
 
     Attributes:
-        farthest: how far outside ball or box it went, in eps (L0: features, by its budget).
+        farthest: how far outside ball or box it went, in eps (L0: features, by its budget); with a budget of 0, how
+            far it moved.
         draws: whether a global random state was another one after a move.
         rewrites: whether it changed the clean points, which it must only read.
     """
@@ -40,6 +41,6 @@ class Watched:
         clean, states, eps = live.region.origin.clone(), random_states(), float(threat.budget)
         move()
         if not self.roams:  # what lies outside counts for nothing then
-            self.farthest = max(self.farthest, float(excess(threat.norm, eps, clean, live.x).max()) / eps)
+            self.farthest = max(self.farthest, float(excess(threat.norm, eps, clean, live.x).max()) / (eps or 1))
         self.draws |= random_states() != states
         self.rewrites |= not torch.equal(live.region.origin, clean)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pytest_robust.strategies.configurations import AttackConfig, assert_robust, attacks, breaks, indices
 from pytest_robust.strategies.images import ImageTransform, image_transforms
+from pytest_robust.strategies.properties import check_attack
 from pytest_robust.strategies.relations import assert_invariant, assert_monotone
 from pytest_robust.strategies.text import typos
 
 __all__ = [
     "AttackConfig", "ImageTransform", "assert_invariant", "assert_monotone", "assert_robust", "attacks", "breaks",
-    "image_transforms", "indices", "typos",
+    "check_attack", "image_transforms", "indices", "typos",
 ]  # fmt: skip
