@@ -133,6 +133,7 @@ class Evaluation:
         passes: (n,) int64, forward and backward passes of the attacks on each example; health is not in it.
         weakest: of the broken, the example that breaks at the smallest norm found; None where attacks broke none.
         identity: what was evaluated, as digests. cached: it was finished before, and not run again.
+        shown: by row, the clean and the adversarial input of a few broken examples, (2, ...) each; none for text.
         schedule: the attacks asked for, with their parameters. stages: one per attack run. health, cost: see there.
         notes: what the user should know, in sentences.
     """
@@ -165,6 +166,7 @@ class Evaluation:
     schedule: tuple[str, ...] = ()
     passes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
+    shown: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)

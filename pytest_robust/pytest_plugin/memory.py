@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run
 from pytest_robust.store import runs
 
@@ -40,6 +41,14 @@ def keep(config: pytest.Config, run: Run) -> Path:
     found = commit(config)
     name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + (f"-{found['id'][:7]}" if found else "")
     return runs.add_run(root(config), name, run)
+
+
+def pictures(config: pytest.Config, run: Run) -> dict[str, Record]:
+    """By check id, what there is to see of the examples that attacks broke, of the checks that failed."""
+    from pytest_robust.store.pictures import pictures as drawn
+
+    failed = (check for check in run["checks"] if check["verdict"] == "fail" and check["broken_by"].keys() - {"clean"})
+    return {check["id"]: drawn(root(config), check) for check in failed}
 
 
 def commit(config: pytest.Config) -> dict[str, Any] | None:

@@ -85,7 +85,7 @@ _OPTIONS: dict[str, _Spec] = {
     "report": {
         "action": "append",
         "metavar": "PATH",
-        "help": "write a report, .json or .md by its suffix; may be repeated",
+        "help": "write a report, .json, .md or .html by its suffix; may be repeated",
     },
     "model": {
         "metavar": "PKG:ATTR",

@@ -162,7 +162,11 @@ class Ledger:
 
         assert self._run is not None
         try:
-            (files.append_markdown if append else files.write)(self._run, path)
+            if append:
+                files.append_markdown(self._run, path)
+            else:
+                html = path.suffix == ".html"
+                files.write(self._run, path, memory.pictures(self._config, self._run) if html else None)
         except OSError as error:
             self._problems.append(f"{what}: cannot be written: {error.strerror or error}")
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ from pytest_robust.pytest_plugin.gating import Gating
 from pytest_robust.pytest_plugin.options import GATES, INI_KEYS, NORMS, PROFILES
 
 T = TypeVar("T")
-REPORT_SUFFIXES = (".json", ".md")
+REPORT_SUFFIXES = (".json", ".md", ".html")
+JINJA_MISSING = "an HTML report needs jinja2; install it with: pip install 'pytest-robust[html]'"
 _HINTS = {
     "robust_device": "a device belongs to a machine: use --robust-device, or the environment variable PYTEST_ROBUST_DEVICE",
     "robust_min_accuracy": "did you mean robust_fail_under?",
@@ -255,7 +257,9 @@ def _one_of(names: tuple[str, ...], text: str) -> str:
 def _report(config: pytest.Config, text: str) -> Path:
     path = config.invocation_params.dir / text
     if path.suffix not in REPORT_SUFFIXES:
-        raise pytest.UsageError(f"--robust-report {text!r}: the suffix says the format, use {' or '.join(REPORT_SUFFIXES)}")
+        raise pytest.UsageError(f"--robust-report {text!r}: the suffix says the format, use {', '.join(REPORT_SUFFIXES)}")
+    if path.suffix == ".html" and find_spec("jinja2") is None:
+        raise pytest.UsageError(f"--robust-report {text!r}: {JINJA_MISSING}")
     if path.is_dir():
         raise pytest.UsageError(f"--robust-report {text!r} is a directory; name a file in it")
     return path

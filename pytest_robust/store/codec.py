@@ -7,11 +7,14 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
+import torch
+
 from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import Arrays, pack, unpack
 from pytest_robust.evaluation.result import Cost, Health, HealthCheck, Identity, Stage, Weakest
 from pytest_robust.evaluation.sequential import Sample
+from pytest_robust.store.files import SHOWN
 from pytest_robust.threats import ThreatSummary
 
 _ARRAYS = ("labels", "correct", "robust", "predicted", "passes")
@@ -38,8 +41,10 @@ def encode(evaluation: Evaluation) -> tuple[dict[str, Any], Arrays]:
         "weakest": None if e.weakest is None else asdict(e.weakest),
         "identity": None if e.identity is None else asdict(e.identity),
         "cached": e.cached,
+        "shown": list(e.shown),
     }
-    return content, {name: getattr(e, name) for name in _ARRAYS} | pack(e.witnesses)
+    shown = {f"{SHOWN}{row}": pair.numpy() for row, pair in e.shown.items()}
+    return content, {name: getattr(e, name) for name in _ARRAYS} | pack(e.witnesses) | shown
 
 
 def decode(content: Mapping[str, Any], arrays: Arrays) -> Evaluation:
@@ -68,6 +73,7 @@ def decode(content: Mapping[str, Any], arrays: Arrays) -> Evaluation:
             identity=None if c["identity"] is None else Identity(**c["identity"]),
             cached=c["cached"],
             witnesses=unpack(arrays),
+            shown={row: torch.from_numpy(arrays[f"{SHOWN}{row}"]) for row in c["shown"]},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from None

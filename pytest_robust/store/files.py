@@ -1,4 +1,4 @@
-"""Files of plain values and arrays that know when they were damaged."""
+"""Files of plain values and arrays that know when they were damaged. No torch here, as in ``runs``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pytest_robust.errors import DamagedError
-from pytest_robust.evaluation.memory import Arrays
 from pytest_robust.whole_files import write_whole
 
+if TYPE_CHECKING:
+    from pytest_robust.evaluation.memory import Arrays
+
 _DIGEST, _CONTENT = "digest", "content"
+SHOWN = "shown."
+"""In a finished check, the arrays of the examples to draw: their rows follow."""
 
 
 def write_arrays(path: Path, content: Mapping[str, Any], arrays: Arrays) -> None:

@@ -159,7 +159,7 @@ def test_device_comes_from_call_option_environment(run: Run, monkeypatch):
         (["--robust-fail-under", "40"], "--robust-fail-under: *did you mean '40%'?"),
         (["--robust-device", "gpu"], "--robust-device: 'gpu' is not one of auto, cpu, cuda"),
         (["--robust-attack", "agpd"], "--robust-attack: no attack is called 'agpd'; known: *"),
-        (["--robust-report", "x.pdf"], "--robust-report 'x.pdf': the suffix says the format, use .json or .md"),
+        (["--robust-report", "x.pdf"], "--robust-report 'x.pdf': the suffix says the format, use .json, .md, .html"),
         (["--robust-model", "a:b"], "--robust-model needs --robust-data as well"),
         (["--robust-model", "a", "--robust-data", "a:b"], "--robust-model 'a': write PKG:ATTR*"),
     ],

@@ -225,3 +225,17 @@ def test_alone(robust): robust(Fake(31), 0, eps="8/255", min_accuracy=.4)
     ]
     checks = json.loads(Path("r.json").read_text())["checks"]
     assert [[point["eps"] for point in check["curve"]] for check in checks] == [["2/255", "8/255"]] * 4 + [[]]
+
+
+def test_html_report_says_why_there_are_no_pictures(run: Run, project):
+    run(FAILING, "--robust-report=r.html")
+    text = (project.path / "r.html").read_text()
+    assert "robust gate: FAIL, 1 floor" in text
+    assert "no adversarial examples of it are kept" in text
+
+
+def test_html_report_without_its_extra_exits_4(run: Run, project, monkeypatch):
+    monkeypatch.setattr("pytest_robust.pytest_plugin.settings.find_spec", lambda name: None)
+    result = run(PASSING, "--robust-report=r.html")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*r.html*pip install 'pytest-robust[[]html]'*"])

@@ -22,7 +22,7 @@ def same(a, b):
         if isinstance(mine, np.ndarray):
             assert mine.dtype == theirs.dtype
             np.testing.assert_array_equal(mine, theirs)
-        elif field.name == "witnesses":
+        elif field.name in ("witnesses", "shown"):
             assert mine.keys() == theirs.keys()
             assert all(torch.equal(mine[row], theirs[row]) for row in mine)
         else:
@@ -42,7 +42,7 @@ def test_an_evaluation_comes_back_whole(finished):
         assert same(evaluation, decode(json.loads(json.dumps(content)), arrays))
 
 
-@pytest.mark.parametrize("part", ["threat", "ids", "health", "floor", "witnesses", "labels"])
+@pytest.mark.parametrize("part", ["threat", "ids", "health", "floor", "witnesses", "labels", "shown"])
 def test_a_missing_part_is_damage(finished, part):
     content, arrays = encode(finished)
     content.pop(part, None)

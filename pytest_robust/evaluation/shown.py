@@ -1,0 +1,42 @@
+"""A few broken examples beside their clean inputs, for reports to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pytest_robust import keyed
+from pytest_robust.data.examples import Examples
+from pytest_robust.evaluation.result import Weakest
+from pytest_robust.models.protocol import Model
+from pytest_robust.threats import Threat
+from pytest_robust.threats.transform import Transform
+
+_SHOWN = 6
+
+
+def side_by_side(
+    model: Model, examples: Examples, threat: Threat, seed: int, witnesses: Mapping[int, Tensor], weakest: Weakest | None
+) -> dict[int, Tensor]:
+    """By row, the clean and the adversarial input of a few broken examples: (2, ...) float32, on the CPU.
+
+    The one that the smallest change breaks comes first, then others by content, wherever they stand in the data. Points
+    that nobody can look at, such as token embeddings, give nothing.
+
+    Args:
+        model: takes inputs, also where the threat moves the parameters of a transform. examples: encoded.
+    """
+    if model.space != "input":
+        return {}
+    first = None if weakest is None else weakest.index
+    rows = sorted(witnesses)
+    rows = [rows[i] for i in keyed.order(seed, [examples.ids[row] for row in rows])]
+    pairs = {}
+    for row in sorted(rows, key=lambda row: row != first)[:_SHOWN]:
+        clean = model.batch(examples.take([row])).x[0].cpu()
+        point = witnesses[row]
+        moved = threat.apply(clean, point) if isinstance(threat, Transform) else point
+        pairs[row] = torch.stack([clean.float(), moved.float()])
+    return pairs

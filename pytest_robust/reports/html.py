@@ -1,0 +1,176 @@
+"""The report for people in a browser: one file that asks for nothing else. Needs jinja2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_robust.reports import words
+from pytest_robust.reports.record import Record
+from pytest_robust.reports.run import Run, gate_line
+
+_CLASSES = 20
+_WIDTH, _HEIGHT = 560, 240
+"""Of the plot of the curve, without its margins."""
+_GATE = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "none": "NOT GATED"}
+_TONES = {True: "good", False: "bad", None: "plain"}
+
+
+def render(run: Run, pictures: Mapping[str, Record] | None = None) -> str:
+    """The page: the gate, then each check, failures first and unfolded. Equal for equal runs, whatever the time.
+
+    Args:
+        pictures: by check id, what ``store.pictures`` made of its broken examples.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
+    names = words.names(run)
+    rows = [_check(check, names[check["id"]], (pictures or {}).get(check["id"])) for check in run["checks"]]
+    rows += [
+        {"name": names[id], "id": id, "badge": what, "message": message, "tone": "bad" if good is False else "warn"}
+        for id, what, message, good in words.unanswered(run)
+    ]
+    order = ["bad", "warn", "plain", "good"]
+    verdict = run["gate"]["verdict"]
+    text = environment.get_template("page.html").render(
+        gate=_GATE[verdict],
+        tone={"pass": "good", "fail": "bad"}.get(verdict, "warn"),
+        sentence=gate_line(run),
+        rows=sorted(rows, key=lambda row: order.index(row["tone"])),
+        version=run["tool"]["version"],
+    )
+    return text.encode("utf-8", "backslashreplace").decode()  # a text may hold lone surrogates
+
+
+def _check(check: Record, name: str, pictures: Record | None) -> Record:
+    """What the page shows of a check."""
+    good, n = words.good(check), check["n"]
+    against, waived = words.findings(check)
+    attacks, others = words.outcomes(check)
+    warned = good is None and (check["verdict"] == "fail" or bool(against))
+    shown = words.worst_classes(check)[:_CLASSES] if check["bound"] == "exact" and len(check["classes"]) > 1 else []
+    return {
+        "name": name,
+        "id": check["id"],
+        "tone": "warn" if warned else _TONES[good],
+        "badge": words.verdict(check),
+        "sentence": words.verdict_in_full(check),
+        "threat": words.threat_in_full(check),
+        "floor": check["floor"],
+        "clean": _bar(check, "clean"),
+        "robust": _bar(check, "robust"),
+        "comparison": check["comparison"] and _compared(check["comparison"]),
+        "level": check["health"]["level"],
+        "against": against,
+        "waived": waived,
+        "seen": "; ".join(c["detail"] for c in check["health"]["checks"] if c["waived"] is None and c not in against),
+        "outcomes": [(text, count, count / n, kind) for text, count, kind in _outcomes(attacks, others) if count],
+        "classes": [(words.class_name(c), c["k"], c["n"], c["k"] / c["n"]) for c in shown],
+        "more_classes": len(check["classes"]) - len(shown) if shown else 0,
+        "curve": _curve(check),
+        "weakest": check["weakest"] and words.weakest(check),
+        "facts": _facts(check),
+        "notes": check["notes"],
+        "reproduce": check["reproduce"],
+        "misses_floor": words.misses_floor(check),
+        "pictures": pictures,
+    }
+
+
+def _bar(check: Record, which: str) -> Record:
+    """An accuracy with what is sure of it: the 95 % interval, or of a bound what was not decided."""
+    k, n = check[which]["k"], check["n"]
+    low, high = check[which]["low"], check[which]["high"]
+    exact = low is not None
+    if not exact:
+        undecided, sample = n - check["decided"], check["sample"]
+        if sample is not None:
+            low, high = sample["least"] / n, sample["most"] / n
+        else:
+            low, high = (k - undecided, k) if check["bound"] == "upper" else (k, k + undecided)
+            low, high = low / n, high / n
+    text = words.percent(k, n) if which == "clean" else words.bounded(check)
+    return {
+        "text": text,
+        "share": k / n,
+        "low": low,
+        "high": high,
+        "exact": exact,
+        "about": f"95% CI {words.interval(check, which)}" if exact else words.interval(check, which),
+    }
+
+
+def _compared(comparison: Record) -> Record:
+    def row(name: str, change: Record) -> tuple[str, ...]:
+        return (
+            name,
+            f"{100 * change['drop']:.1f} pt",
+            f"{100 * change['low']:.1f} to {100 * change['high']:.1f} ({100 * change['confidence']:g}%)",
+            f"{100 * change['margin']:g} pt",
+            "REGRESSED" if change["verdict"] == "regressed" else change["verdict"],
+        )
+
+    robust = comparison["robust"]
+    return {
+        "against": comparison["against"],
+        "verdict": "REGRESSED" if comparison["verdict"] == "regressed" else comparison["verdict"],
+        "rows": [row(name, comparison[name]) for name in ("clean", "robust") if comparison[name] is not None],
+        "paired": robust and {
+            "broken": robust["newly_broken"],
+            "robust": robust["newly_robust"],
+            "same": robust["n"] - robust["newly_broken"] - robust["newly_robust"],
+            "n": robust["n"],
+        },
+        "unlike": comparison["unlike"],
+        "reasons": comparison["reasons"],
+    }  # fmt: skip
+
+
+def _outcomes(attacks: dict[str, int], others: dict[str, int]) -> list[tuple[str, int, str]]:
+    kinds = {"survivors": "good", "undecided": "open"}
+    rows = [(name, count, "bad") for name, count in attacks.items()]
+    return rows + [(name, count, kinds.get(name, "plain")) for name, count in others.items()]
+
+
+def _curve(check: Record) -> Record | None:
+    """The points in the units of the plot, accuracy without attack at budget 0 the first."""
+    points = check["curve"]
+    if not points:
+        return None
+    largest = points[-1]["value"]
+    clean = {"eps": "0", "value": 0.0, "n": check["n"], "robust": check["clean"], "bound": "exact"}
+    placed: list[dict[str, Any]] = []
+    for point in (clean, *points):
+        rate = point["robust"]
+        placed.append(
+            {
+                "eps": point["eps"],
+                "text": words.bounded(point),
+                "x": round(_WIDTH * point["value"] / largest, 1),
+                "y": round(_HEIGHT * (1 - rate["k"] / point["n"]), 1),
+                "top": None if rate["high"] is None else round(_HEIGHT * (1 - rate["high"]), 1),
+                "bottom": None if rate["low"] is None else round(_HEIGHT * (1 - rate["low"]), 1),
+                "here": point["eps"] == check["threat"]["eps"],
+            }
+        )
+    floor = None if check["floor"] is None else round(_HEIGHT * (1 - check["floor"]), 1)
+    return {"points": placed, "width": _WIDTH, "height": _HEIGHT, "floor": floor, "norm": check["threat"]["norm"]}
+
+
+def _facts(check: Record) -> list[tuple[str, str]]:
+    return [
+        ("model", check["model"]),
+        ("examples", f"{check['n']:,}, {check['decided']:,} decided"),
+        ("profile", f"{check['profile']}, seed {check['seed']}"),
+        ("attacks", ", ".join(check["attacks"])),
+        ("cost", words.cost(check, seconds=False)),
+    ]
