@@ -9,7 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_robust.attacks import APGD, FGSM, PGD, Square, Sweep
+    from pytest_robust.attacks import (
+        APGD,
+        CW,
+        EAD,
+        FGSM,
+        JSMA,
+        LBFGS,
+        PGD,
+        SPSA,
+        VAT,
+        DeepFool,
+        HopSkipJump,
+        Noise,
+        Square,
+        Sweep,
+    )
     from pytest_robust.budget import Budget
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
@@ -21,7 +36,22 @@ if TYPE_CHECKING:
     from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf, Negation, Photometric, Spatial
 
 _HOMES = {
-    "attacks": ("APGD", "FGSM", "PGD", "Square", "Sweep"),
+    "attacks": (
+        "APGD",
+        "CW",
+        "EAD",
+        "FGSM",
+        "JSMA",
+        "LBFGS",
+        "PGD",
+        "SPSA",
+        "VAT",
+        "DeepFool",
+        "HopSkipJump",
+        "Noise",
+        "Square",
+        "Sweep",
+    ),
     "budget": ("Budget",),
     "data": ("Examples",),
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
@@ -35,10 +65,10 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APGD", "FGSM", "L0", "L1", "L2", "PGD", "Budget", "Comparison", "Curve", "EmbeddingBall", "Evaluation",
-    "EvidenceError", "Examples", "Linf", "ModelError", "Negation", "Outcomes", "Photometric", "PreflightError", "Rate",
-    "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted",
-    "compare", "curve", "evaluate",
+    "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "Comparison",
+    "Curve", "DeepFool", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples", "HopSkipJump", "Linf", "ModelError",
+    "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning",
+    "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "compare", "curve", "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

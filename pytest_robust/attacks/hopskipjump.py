@@ -15,6 +15,8 @@ from pytest_robust.threats import Threat
 
 _PROBE = 0.1
 """Distance of the probes from the boundary, as a share of the distance from there to the origin."""
+_OUT = 1e3
+"""Radii that a start goes out before it is projected on the region: so far that it comes to lie at the end."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,8 @@ class HopSkipJump(BaseAttack):
 
     def _learn(self, live: Live, broken: Tensor) -> None:
         """What the decision at ``live.x`` says, by the phase that asked for it."""
-        state, rows, place = live.state, live.rows, self._place(live.step)
-        starting, bisecting = live.step < self.n_starts, self._bisecting(live.step)
-        probing = ~starting & (place >= self.n_bisections) & (place < self.n_bisections + self.n_probes)
-        jumping = ~(starting | bisecting | probing)
+        state, rows = live.state, live.rows
+        starting, bisecting, probing, jumping = self._phases(live.step)
         size = self._size(live, live.step)
 
         taken = broken & ((starting & (state["size"] == 0)) | bisecting | (jumping & ~state["jumped"]))
@@ -100,30 +100,28 @@ class HopSkipJump(BaseAttack):
 
     def _query(self, threat: Threat, live: Live, step: Tensor) -> Tensor:
         """Where to ask next."""
-        state, rows, region, place = live.state, live.rows, live.region, self._place(step)
-        size = self._size(live, step)
+        state, rows, region = live.state, live.rows, live.region
+        size, (starting, bisecting, probing, _) = self._size(live, step), self._phases(step)
         larger = threat.scaled(region, size)
-        nearer = threat.project(state["broken"], larger)
 
         u = keyed.uniform(keyed.child(live.key, step), tuple(live.x.shape[1:]), stream=2).to(live.x.dtype) - 0.5
-        # By turns inside the region and at its far end.
-        inside, outermost = threat.start(larger, keyed.child(live.key, step)), torch.ones_like(size)
-        end = threat.step(region.origin, u, outermost, larger)
-        started = torch.where(rows(step % 2 == 0), inside, end)
-
         far = (state["broken"] - region.origin).flatten(1).norm(dim=1) / u.flatten(1).norm(dim=1)
-        anywhere = threat.scaled(region, torch.full_like(size, torch.inf))
-        probe = threat.project(state["broken"] + _PROBE * rows(far) * u, anywhere)
+        beside = state["broken"] + _PROBE * rows(far) * u
+        point = torch.where(rows(starting), region.origin + _OUT * larger.reach * u, state["broken"])
+        # Probes are free within the bounds, everything else is at most ``size`` away.
+        free = threat.scaled(region, torch.where(probing, torch.inf, size))
+        nearer = threat.project(torch.where(rows(probing), beside, point), free)
 
         mean = rows(state["signs"] / self.n_probes)
-        # Where all probes agree their mean says where to go; else what they have in common says nothing (equation 16).
+        # Where all probes agree their mean says where to go; else what they have in common says nothing.
         direction = state["signed"] - torch.where(mean.abs() < 1, mean, 0.0) * state["probes"]
         share = (size - state["size"]) / torch.where(size > 0, size, 1.0)
         jump = threat.step(state["broken"], direction, share, larger)
 
-        probing = (place >= self.n_bisections) & (place < self.n_bisections + self.n_probes)
-        in_round = torch.where(rows(self._bisecting(step)), nearer, torch.where(rows(probing), probe, jump))
-        return torch.where(rows(step < self.n_starts), started, in_round)
+        going = torch.where(rows(starting | bisecting | probing), nearer, jump)
+        # By turns inside a region and at its far end.
+        inside = starting & (step % 2 == 0)
+        return torch.where(rows(inside), threat.start(larger, keyed.child(live.key, step)), going)
 
     def _size(self, live: Live, step: Tensor) -> Tensor:
         """(S,) budget of the point that a query is made at, as a multiple of the threat's; of a probe it is not used."""
@@ -133,12 +131,16 @@ class HopSkipJump(BaseAttack):
         halvings = (place - self.n_bisections - self.n_probes).clamp_min(0)
         rounds = (step - self.n_starts).clamp_min(0) // self._round + 1
         jump = state["size"] * (1 + 0.5**halvings / rounds.sqrt())
-        size = torch.where(self._bisecting(step), middle, jump)
-        return torch.where(step < self.n_starts, start, size).to(live.x.dtype)
+        starting, bisecting, _, _ = self._phases(step)
+        return torch.where(starting, start, torch.where(bisecting, middle, jump)).to(live.x.dtype)
 
     def _place(self, step: Tensor) -> Tensor:
         """The place of a step in its round."""
         return (step - self.n_starts).clamp_min(0) % self._round
 
-    def _bisecting(self, step: Tensor) -> Tensor:
-        return (step >= self.n_starts) & (self._place(step) < self.n_bisections)
+    def _phases(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Which query is a start, one for the boundary, for its direction, or for the length of the step: (S,) bool each."""
+        starting, place = step < self.n_starts, self._place(step)
+        bisecting = ~starting & (place < self.n_bisections)
+        jumping = ~starting & (place >= self.n_bisections + self.n_probes)
+        return starting, bisecting, ~(starting | bisecting | jumping), jumping

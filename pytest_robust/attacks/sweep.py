@@ -116,9 +116,8 @@ class Sweep(BaseAttack):
 def _box(live: Live) -> tuple[Tensor, Tensor]:
     """(S, P) the ends of each number; where the region's box is without limit, those of its ball."""
     region = live.region
-    radius = region.radius if region.radius.ndim == region.origin.ndim else live.rows(region.radius)
-    lower = torch.where(region.lower.isfinite(), region.lower, region.origin - radius)
-    upper = torch.where(region.upper.isfinite(), region.upper, region.origin + radius)
+    lower = torch.where(region.lower.isfinite(), region.lower, region.origin - region.reach)
+    upper = torch.where(region.upper.isfinite(), region.upper, region.origin + region.reach)
     return lower.flatten(1), upper.flatten(1)
 
 

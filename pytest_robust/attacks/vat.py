@@ -18,7 +18,7 @@ _STRIDE = 0.05
 
 @dataclass(frozen=True)
 class VAT(BaseAttack):
-    """Virtual adversarial direction (Miyato et al., ICLR 2016, section 3.2): power iteration on the divergence.
+    """Virtual adversarial direction (Miyato et al., ICLR 2016): power iteration on the divergence.
 
     Close to the clean point the Kullback-Leibler divergence is quadratic, and its gradient a step away is that step
     times the Hessian. After some iterations the step has the direction of the dominant eigenvector, up to its sign: the last

@@ -112,12 +112,12 @@ class Blind(nn.Module):
 @pytest.mark.parametrize("name", ["spsa", "hopskipjump"])
 def test_queries_break_what_gradients_cannot(trained, data, name: str):
     waive = {"gradient": "none, on purpose"}
-    x, y = data[0][:24], data[1][:24]
+    x, y = data[0][:16], data[1][:16]
     blind = Blind(trained).eval()
     truth = evaluate(trained, (x, y), L2("0.4"))
     assert evaluate(blind, (x, y), L2("0.4"), attacks="pgd-margin", waive=waive).robust.sum() == truth.correct.sum()
     result = evaluate(blind, (x, y), L2("0.4"), attacks=name, waive=waive)
-    assert result.broken_counts()[name] >= 0.7 * (truth.correct & ~truth.robust).sum() > 7
+    assert result.broken_counts()[name] >= 0.7 * (truth.correct & ~truth.robust).sum() > 4
     assert result.stages[0].cost.backward == 0
 
 
@@ -141,7 +141,7 @@ def test_noise_finds_what_is_everywhere_and_not_what_is_in_a_corner():
 @pytest.mark.parametrize("name", SMALL)
 def test_scale_and_batch_change_no_outcome(trained, data, name: str):
     x, y = data[0][:16], data[1][:16]
-    threat = L0(2) if name == "jsma" else L2("0.3")
+    threat = L0(2) if name == "jsma" else Linf("0.1")
     reference = evaluate(trained, (x, y), threat, attacks=SMALL[name])
     larger = evaluate(lambda z: 1e4 * trained(z), (x, y), threat, attacks=SMALL[name])
     smaller = evaluate(lambda z: 1e-4 * trained(z), (x, y), threat, attacks=SMALL[name], batch_size=5)
@@ -154,6 +154,7 @@ def test_every_attack_by_name_is_tried_here_or_is_an_older_one():
 
 @pytest.mark.parametrize("name", WEAK)
 def test_surviving_a_weak_attack_is_no_evidence(trained, data, name: str):
+    data = data[0][:30], data[1][:30]
     result = evaluate(trained, data, Linf("0.001"), attacks=name)
     assert result.accuracy == result.clean_accuracy
     assert {c.name: c.level for c in result.health.checks}["strength"] == "suspicious"
