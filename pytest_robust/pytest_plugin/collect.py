@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from pytest_robust.budget import Budget
 from pytest_robust.pytest_plugin.call import FIXTURE, budget_id
 from pytest_robust.pytest_plugin.fixture import Checks, Robust
 from pytest_robust.pytest_plugin.marker import Declared, declared
+from pytest_robust.pytest_plugin.selfcheck import NODE, SelfCheck, SelfCheckCollector
 from pytest_robust.pytest_plugin.settings import Settings
 
 if TYPE_CHECKING:
@@ -105,10 +107,16 @@ def _check(config: pytest.Config, items: list[pytest.Item]) -> None:
             )
         if isinstance(item, ModelCheck):
             item.load()
+        elif isinstance(item, SelfCheck):
+            robust_items += 1
+            named |= {item.attack: "--robust-selfcheck"} if item.attack is not None else {}
     if robust_items:
         registered = _registered(config)
         config.stash[ATTACKS] = registered
-        _check_attacks({name: where for name, where in named.items() if name not in registered})
+        _check_attacks({name: where for name, where in named.items() if name not in registered}, registered)
+        for item in items:
+            if isinstance(item, SelfCheck):
+                item.prepare(registered)
 
 
 def _registered(config: pytest.Config) -> dict[str, Callable[[], Attack]]:
@@ -122,15 +130,18 @@ def _registered(config: pytest.Config) -> dict[str, Callable[[], Attack]]:
     return attacks
 
 
-def _check_attacks(named: dict[str, str]) -> None:
-    """Raises UsageError for an unknown name, with where it is named."""
+def _check_attacks(named: dict[str, str], registered: Collection[str]) -> None:
+    """Raises UsageError for an unknown name, with where it is named, and what is called nearly so."""
     if not named:
         return  # do not import torch
     from pytest_robust.attacks import NAMES
 
+    known = (*NAMES, *registered)
     for name, where in named.items():
         if name not in NAMES:
-            raise pytest.UsageError(f"{where}: no attack is called {name!r}; known: {', '.join(NAMES)}")
+            close = difflib.get_close_matches(name, known, n=2)
+            meant = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise pytest.UsageError(f"{where}: no attack is called {name!r}; known: {', '.join(known)}{meant}")
 
 
 class ModelCollector(pytest.Collector):
@@ -177,9 +188,16 @@ class ModelCheck(pytest.Item):
         return str(self.path), None, f"robust: {self.name}"
 
 
-def add_named_model(collector: pytest.Collector, report: pytest.CollectReport) -> None:
-    """Add the model of ``--robust-model``, if any, to what the session collected from files."""
-    if isinstance(collector, pytest.Session) and collector.config.stash[SETTINGS].model is not None and report.passed:
+def add_without_files(collector: pytest.Collector, report: pytest.CollectReport) -> None:
+    """Add the model of ``--robust-model``, if any, to what was collected from files; a self-check replaces it all."""
+    if not isinstance(collector, pytest.Session) or not report.passed:
+        return
+    settings = collector.config.stash[SETTINGS]
+    if settings.selfcheck is not None:
+        report.result = [
+            SelfCheckCollector.from_parent(collector, name=NODE, nodeid=NODE, attacks=settings.selfcheck),
+        ]
+    elif settings.model is not None:
         report.result.append(ModelCollector.from_parent(collector, name=FIXTURE, nodeid=FIXTURE))
 
 

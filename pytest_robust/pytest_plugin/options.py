@@ -97,8 +97,16 @@ _OPTIONS: dict[str, _Spec] = {
         "metavar": "PKG:ATTR",
         "help": "the data for --robust-model: an object such as (inputs, labels), or a function",
     },
+    "selfcheck": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "ATTACK[,ATTACK..]",
+        "help": "run the checks with known answers and nothing else, of the engine or of these attacks; takes no test paths",
+    },
 }
 
+
+OPTIONS = tuple(_OPTIONS)
 
 INI_KEYS: dict[str, tuple[Literal["string", "args", "int"], str]] = {
     "robust_eps": ("args", 'as --robust-eps, a list: ["4/255", "8/255"]'),

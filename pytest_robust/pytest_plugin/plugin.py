@@ -20,6 +20,7 @@ from pytest_robust.pytest_plugin.fixture import Checks, Robust
 from pytest_robust.pytest_plugin.marker import declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
 from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable
+from pytest_robust.pytest_plugin.selfcheck import SelfCheck, note
 from pytest_robust.pytest_plugin.session import FINDINGS, Ledger, findings, sections
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.run import ItemResult, judged, with_curves
@@ -52,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    collect.add_named_model(collector, report)
+    collect.add_without_files(collector, report)
     return report
 
 
@@ -94,6 +95,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if isinstance(item, SelfCheck):
+        note(report, item, call)
     if not is_robust(item):
         return report
     # ``setattr``: reports carry any attribute that is plain JSON to the controller, but declare none of ours.
@@ -136,6 +139,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _header(settings: Settings) -> str:
+    if settings.selfcheck is not None:
+        return f"robust: self-check of {', '.join(settings.selfcheck) or 'the engine'}"
     eps: tuple[Budget, ...] | None = settings.first("eps")
     norm, profile = settings.first("norm") or DEFAULT_NORM, settings.first("profile") or DEFAULT_PROFILE
     budgets = f"{norm} {', '.join(map(str, eps))}" if eps else "budgets from the tests"

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,11 +16,15 @@ from pytest_robust.pytest_plugin.call import ungrouped
 from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
 from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
+from pytest_robust.pytest_plugin.selfcheck import noted
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.annotations import Location
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import ItemResult, Run, gate_line, run
 from pytest_robust.store.baseline import BaselineError, Source
+
+if TYPE_CHECKING:
+    from pytest_robust.reports.selfcheck import Row
 
 FINDINGS = "robust_findings"
 """Attribute of the report of a robust test: its ``findings`` so far, as one JSON text.
@@ -45,6 +49,7 @@ class Ledger:
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._run: Run | None = None
+        self._rows: dict[str, Row] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._order.update(dict.fromkeys(item.nodeid for item in session.items))
@@ -64,6 +69,9 @@ class Ledger:
         nodeid = ungrouped(report.nodeid)
         if report.when != "setup" or not report.passed:
             self._reported.add(nodeid)
+        row = noted(report, nodeid)
+        if row is not None:
+            self._rows[nodeid] = row
         if not hasattr(report, FINDINGS):
             if report.failed and nodeid in self._results:  # xdist reports a crash with none of our attributes
                 self._results[nodeid].outcome = "failed"
@@ -107,6 +115,7 @@ class Ledger:
             )
         position = {nodeid: i for i, nodeid in enumerate(self._order)}
         results = sorted(self._results.values(), key=lambda result: position.get(result.nodeid, len(position)))
+        self._rows = dict(sorted(self._rows.items(), key=lambda row: position.get(row[0], len(position))))
         gating, ids = self._settings.gating, {check["id"] for result in results for check in result.records}
         comparing = gating.source is not None and not gating.update
         absent = [id for id in regressions.critical(gating.source) if id not in ids] if comparing and gating.source else []
@@ -118,6 +127,10 @@ class Ledger:
             gate=gating.gate,
             absent=absent,
         )
+        if self._rows:
+            from pytest_robust.reports import selfcheck
+
+            self._run["selfcheck"] = selfcheck.outcome(list(self._rows.values()), complete=self._run["complete"])
         if gating.update and gating.source is not None:
             self._accept(gating.source, finished)
         if self._run["gate"]["verdict"] == "fail" and not session.testsfailed:
@@ -139,7 +152,7 @@ class Ledger:
                     f"warning: the run cannot be kept in {memory.root(self._config)}: {error.strerror or error}"
                 )
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if summary and self._shows:
+        if summary and (self._shows or self._rows):
             # Nobody asked for this one in this run: a failure is said, but fails nothing.
             self._attempt(f"warning: GITHUB_STEP_SUMMARY {summary}", Path(summary), append=True)
 
@@ -180,7 +193,8 @@ class Ledger:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         write = terminalreporter.write_line
-        if self._run is not None and self._shows and self._config.get_verbosity() >= 0:
+        quiet = self._config.get_verbosity() < 0
+        if self._run is not None and self._shows and not quiet:
             from pytest_robust.reports import terminal
 
             terminalreporter.section("robustness")
@@ -198,6 +212,19 @@ class Ledger:
                 write(line)
             verdict = self._run["gate"]["verdict"]
             write(gate_line(self._run), bold=True, red=verdict == "fail", green=verdict == "pass")
+        if self._run is not None and "selfcheck" in self._run:
+            self._show_selfcheck(terminalreporter, self._run["selfcheck"], quiet=quiet)
+
+    @staticmethod
+    def _show_selfcheck(reporter: pytest.TerminalReporter, outcome: dict[str, Any], *, quiet: bool) -> None:
+        from pytest_robust.reports import selfcheck
+
+        if not quiet:
+            reporter.section("robust self-check")
+            for line, good in selfcheck.table(outcome):
+                reporter.write_line(line, green=good is True, red=good is False)
+        verdict = outcome["verdict"]
+        reporter.write_line(selfcheck.summary(outcome), bold=True, red=verdict == "fail", green=verdict == "pass")
 
     def _annotations(self, known: Run) -> list[str]:
         """What GitHub shows at the lines of a pull request; nothing elsewhere."""

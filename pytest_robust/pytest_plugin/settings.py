@@ -16,7 +16,7 @@ import pytest
 
 from pytest_robust.budget import Budget, parse_confidence, parse_floor, parse_margin
 from pytest_robust.pytest_plugin.gating import Gating
-from pytest_robust.pytest_plugin.options import GATES, INI_KEYS, NORMS, PROFILES
+from pytest_robust.pytest_plugin.options import GATES, INI_KEYS, NORMS, OPTIONS, PROFILES
 
 T = TypeVar("T")
 REPORT_SUFFIXES = (".json", ".md", ".html")
@@ -57,6 +57,7 @@ class Settings:
         command_line: the options. configured: the ini file; for the device, which is a property of the machine, the
             environment. force: the command line wins over markers and call arguments.
         reports: absolute paths. model, data: ``PKG:ATTR`` of a check without a file.
+        selfcheck: the attacks to check, none of them for the engine; None where no self-check is asked for.
         arguments: the robust options of this command line that change an outcome, and their values as one would type them
             again.
     """
@@ -68,6 +69,7 @@ class Settings:
     reports: tuple[Path, ...]
     model: str | None
     data: str | None
+    selfcheck: tuple[str, ...] | None
     arguments: Mapping[str, str]
 
     @classmethod
@@ -93,6 +95,7 @@ class Settings:
             reports=tuple(_report(config, path) for path in dict.fromkeys(option("robust_report") or ())),
             model=model,
             data=data,
+            selfcheck=_selfcheck(config),
             arguments=_arguments(config),
         )
 
@@ -105,7 +108,7 @@ class Settings:
     @property
     def silent(self) -> bool:
         """Nothing was asked for: neither an option nor an ini key."""
-        asked = self.model is not None or self.reports or self.gating.source is not None
+        asked = self.model is not None or self.selfcheck is not None or self.reports or self.gating.source is not None
         return self.command_line.silent and self.configured.silent and not asked
 
 
@@ -263,6 +266,24 @@ def _report(config: pytest.Config, text: str) -> Path:
     if path.is_dir():
         raise pytest.UsageError(f"--robust-report {text!r} is a directory; name a file in it")
     return path
+
+
+def _selfcheck(config: pytest.Config) -> tuple[str, ...] | None:
+    """Raises UsageError where something else is asked for as well: it would not be done."""
+    typed: str | None = config.getoption("robust_selfcheck")
+    if typed is None:
+        return None
+    names = _parsed_all("--robust-selfcheck", [typed], str) if typed else ()
+    given = not hasattr(config, "workerinput") and config.args_source is pytest.Config.ArgsSource.ARGS
+    paths = [name for name in names or () if os.sep in name or name.endswith(".py")] or (config.args if given else [])
+    if paths:
+        raise pytest.UsageError(f"--robust-selfcheck runs alone, without test files: leave out {', '.join(paths)}")
+    values = {name: config.getoption(f"robust_{name.replace('-', '_')}") for name in OPTIONS}
+    others = [name for name, value in values.items() if value not in (None, False) and name not in ("selfcheck", "report")]
+    if others:
+        named = ", ".join(f"--robust-{name}" for name in others)
+        raise pytest.UsageError(f"--robust-selfcheck runs alone, on problems of its own: leave out {named}")
+    return names
 
 
 def _arguments(config: pytest.Config) -> dict[str, str]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tabulate import tabulate
 
-from pytest_robust.reports import terminal, words
+from pytest_robust.reports import selfcheck, terminal, words
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run, gate_line
 
 
 def render(run: Run) -> str:
     """A heading, the gate, one row per check, and the details of each that failed, folded."""
+    if "selfcheck" in run:
+        return _selfcheck(run["selfcheck"])
     parts = ["## Adversarial robustness", f"**{_escaped(gate_line(run))}**"]
     rows = [_row(check) for check in run["checks"]]
     for id, what, message, _ in words.unanswered(run):
@@ -26,6 +30,13 @@ def render(run: Run) -> str:
         parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
     parts += [_details(check) for check in run["checks"] if check["verdict"] == "fail"]
     return "\n\n".join(parts) + "\n"
+
+
+def _selfcheck(outcome: dict[str, Any]) -> str:
+    """Nothing else is in a run of the self-check."""
+    rows = [[_escaped(row[key]) for key in selfcheck.HEADER] for row in outcome["rows"]]
+    table = tabulate(rows, selfcheck.HEADER, tablefmt="github", disable_numparse=True)
+    return f"## Robust self-check\n\n**{_escaped(selfcheck.summary(outcome))}**\n\n{table}\n"
 
 
 def _row(check: Record) -> tuple[str, ...]:

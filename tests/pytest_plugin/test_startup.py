@@ -47,6 +47,7 @@ def test_help_and_markers_describe_everything(project):
         "report",
         "model",
         "data",
+        "selfcheck",
     ]
     assert [option for option in options if f"--robust-{option}" not in shown] == []
     keys = ["eps", "norm", "profile", "attacks", "n", "seed", "fail_under", "confidence"]
