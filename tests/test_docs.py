@@ -17,6 +17,7 @@ import pytest
 
 import pytest_robust
 from pytest_robust import attacks, strategies, threats
+from pytest_robust.conformance import CHECKS
 from pytest_robust.evaluation import beyond, controls, health, preflight, probes
 from pytest_robust.evaluation.schedule import PROFILES
 from pytest_robust.reports import monotone
@@ -113,6 +114,30 @@ def test_python_of_the_page_runs(reader, page):
     if tests:
         count = sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for text in tests.values())
         reader.runpytest_subprocess(*tests).assert_outcomes(passed=count)
+
+
+def test_the_table_of_the_self_check_is_what_it_prints(reader):
+    page = ROOT / "docs" / "how-to" / "selfcheck.md"
+    (reader.path / "conftest.py").write_text(python_files(page)["conftest.py"], encoding="utf-8")
+    only = ("-k", "linear or units or halves", "-p", "no:randomly")
+    shown = reader.runpytest_inprocess("--robust-selfcheck=loudest", *only).outlines
+    told = page.read_text(encoding="utf-8").splitlines()
+
+    def rows(lines):
+        cells = (re.split(r"  +", line) for line in lines if re.match(r"(linear|units|halves)[\w-]*  ", line))
+        return [(check, of, expected, verdict) for check, of, expected, _, verdict in cells]
+
+    assert rows(shown) == rows(told)
+    assert [verdict for *_, verdict in rows(told)] == ["pass", "pass", "pass", "FAIL", "pass", "FAIL"]
+
+
+def test_the_self_check_has_every_check_and_no_other():
+    table = (ROOT / "docs" / "how-to" / "selfcheck.md").read_text(encoding="utf-8").split("## The checks")[1].split("## ")[0]
+    named = {name for row in re.findall(r"^\| ([^|]*) \|", table, re.MULTILINE) for name in re.findall(r"`([\w-]+)`", row)}
+    families = {
+        re.sub(r"^(linear|masked)-.*", lambda m: f"{m[1]}-{'NORM' if m[1] == 'linear' else 'NAME'}", c.name) for c in CHECKS
+    }
+    assert named == families
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -35,11 +35,13 @@ class Attacked:
 
     Attributes:
         correct, standing: (n,) right without attack, and under attack.
+        passes: (n,) forward and backward passes of the attacks.
         witnesses: by position, the verified adversarial examples.
     """
 
     correct: Flags
     standing: Flags
+    passes: npt.NDArray[np.int64]
     witnesses: Mapping[int, Tensor]
 
 
@@ -100,7 +102,7 @@ class Subject:
             )
             correct = np.array([by != CLEAN for by in alone.broken_by])
             standing = np.array([by is None for by in alone.broken_by])
-            return Attacked(correct, standing, alone.witnesses)
+            return Attacked(correct, standing, alone.passes, alone.witnesses)
         result = evaluate(
             model,
             data,
@@ -111,7 +113,7 @@ class Subject:
             waive=_WAIVED,
             device="cpu",
         )
-        return Attacked(result.correct, result.robust, result.witnesses)
+        return Attacked(result.correct, result.robust, result.passes, result.witnesses)
 
     @cached_property
     def norms(self) -> tuple[str, ...]:

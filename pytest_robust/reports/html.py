@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_robust.reports import words
+from pytest_robust.reports import selfcheck, words
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run, gate_line
 
@@ -40,11 +40,15 @@ def render(run: Run, pictures: Mapping[str, Record] | None = None) -> str:
         for id, what, message, good in words.unanswered(run)
     ]
     order = ["bad", "warn", "plain", "good"]
-    verdict = run["gate"]["verdict"]
+    verdict, sentence = run["gate"]["verdict"], gate_line(run)
+    if "selfcheck" in run:
+        # Nothing else is in such a run.
+        verdict, sentence = run["selfcheck"]["verdict"], selfcheck.summary(run["selfcheck"])
     text = environment.get_template("page.html").render(
         gate=_GATE[verdict],
         tone={"pass": "good", "fail": "bad"}.get(verdict, "warn"),
-        sentence=gate_line(run),
+        sentence=sentence,
+        selfcheck=run.get("selfcheck"),
         rows=sorted(rows, key=lambda row: order.index(row["tone"])),
         version=run["tool"]["version"],
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from projects import ARGUMENTS
 
@@ -35,6 +37,7 @@ class Buggy(PGD):
 def pytest_robust_attacks(config):
     return {"identity": Identity, "only-linf": OnlyLinf, "buggy": Buggy}
 """
+ROOT = Path(__file__).parents[2]
 COLLECTED = len(CHECKS)
 
 
@@ -163,10 +166,10 @@ def test_nothing_selected_is_no_success(check):
 
 
 def test_reports(check, pytester):
-    check(
-        "--robust-selfcheck=identity", "-k", "linear-l", "--robust-report=r.json", "--robust-report=r.md", "--junitxml=j.xml"
-    )
+    reports = (f"--robust-report=r.{kind}" for kind in ("json", "md", "html"))
+    check("--robust-selfcheck=identity", "-k", "linear-l", *reports, "--junitxml=j.xml")
     run = json.loads((pytester.path / "r.json").read_text())
+    jsonschema.validate(run, json.loads((ROOT / "docs" / "report.schema.json").read_text()))
     assert run["selfcheck"]["verdict"] == "fail"
     assert run["gate"]["verdict"] == "none"
     first = run["selfcheck"]["rows"][0]
@@ -180,6 +183,9 @@ def test_reports(check, pytester):
     page = (pytester.path / "r.md").read_text()
     assert page.startswith("## Robust self-check\n\n**robust self-check: FAIL, 4 of 4 checks**\n\n| check")
     assert page.count("| identity |") == 4
+    page = (pytester.path / "r.html").read_text()
+    assert "robust self-check: FAIL, 4 of 4 checks" in page
+    assert page.count("<td>identity</td>") == 4
     (case, *_) = ElementTree.parse(pytester.path / "j.xml").iter("testcase")
     assert case.get("name") == "linear-linf[identity]"
     assert {p.get("name"): p.get("value") for p in case.iter("property")}["robust.verdict"] == "FAIL"
