@@ -15,6 +15,9 @@ ComparisonVerdict = Literal["pass", "inconclusive", "new", "missing", "incompara
 VERDICTS: tuple[ComparisonVerdict, ...] = ("pass", "inconclusive", "new", "missing", "incomparable", "regressed")
 """From best to worst."""
 
+REPLAY = "replay"
+"""How reports call what broke an example again that an earlier run had found."""
+
 _POWER = 0.8
 """Of the comparison for which ``Change.deciding`` counts examples."""
 
@@ -158,6 +161,23 @@ class Comparison:
             if change is not None:
                 parts.append(f"{name} accuracy {_told(change, *words)}")
         return f"{self.verdict.upper()}: {'; '.join(parts)}"
+
+
+def under_schedule(robust: Iterable[bool], broken_by: Iterable[str | None]) -> tuple[bool, ...]:
+    """For each example, right under the attacks of the schedule.
+
+    What only an adversarial example of an earlier run breaks stands here: another model did not face it.
+    """
+    return tuple(bool(right) or by == REPLAY for right, by in zip(robust, broken_by, strict=True))
+
+
+def untried(stages: Iterable[str], broken_by: Sequence[str | None]) -> int:
+    """How many examples the schedule was not tried on, for an adversarial example of an earlier run broke them first.
+
+    Args:
+        stages: names of what was run, in that order.
+    """
+    return broken_by.count(REPLAY) if next(iter(stages), None) == REPLAY else 0
 
 
 def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[bool]:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_robust.budget import Number, parse_confidence, parse_margin
-from pytest_robust.evaluation.replay import REPLAY
 from pytest_robust.evaluation.result import Evaluation
-from pytest_robust.regression import Change, Comparison, Paired
+from pytest_robust.regression import Change, Comparison, Paired, under_schedule, untried
 from pytest_robust.threats.summary import ThreatSummary
 
 
@@ -53,23 +52,19 @@ class Outcomes:
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Outcomes:
-        """Those of an evaluation, under the schedule alone.
-
-        What only an adversarial example of an earlier run breaks, tried last, stands here: another model did not face it.
-        """
+        """Those of an evaluation, under the schedule alone."""
         e = evaluation
-        untried = e.broken_by.count(REPLAY) if e.stages and e.stages[0].attack == REPLAY else 0
         return cls(
             ids=e.ids,
             clean=tuple(e.correct.tolist()),
-            robust=tuple(right or by == REPLAY for right, by in zip(e.robust.tolist(), e.broken_by, strict=True)),
+            robust=under_schedule(e.robust.tolist(), e.broken_by),
             threat=e.threat,
             objective=e.objective,
             seed=int(e.seed),
             schedule=e.schedule,
             digest=None if e.identity is None else e.identity.attack,
             model=None if e.identity is None else e.identity.model,
-            undecided=len(e) - e.decided + untried,
+            undecided=len(e) - e.decided + untried((stage.attack for stage in e.stages), e.broken_by),
             doubt=e.doubt,
         )
 

@@ -12,9 +12,7 @@ from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break
 from pytest_robust.evaluation.verify import verified
-
-REPLAY = "replay"
-"""How reports call what broke an example again."""
+from pytest_robust.regression import REPLAY
 
 
 def replay(

@@ -21,13 +21,14 @@ from pytest_robust.evaluation.memory import Memory, Past
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.probes import SLOPES, cut_off, slope
 from pytest_robust.evaluation.progress import Progress, Report
-from pytest_robust.evaluation.replay import REPLAY, replay
+from pytest_robust.evaluation.replay import replay
 from pytest_robust.evaluation.result import Cost, HealthCheck, Stage
 from pytest_robust.evaluation.schedule import Step
 from pytest_robust.evaluation.search import Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break, Tally
 from pytest_robust.evaluation.verify import verified
+from pytest_robust.regression import REPLAY
 
 _PORTION, _LOOKS = 16, 128
 """Where a sample may decide: examples drawn at a time, at least, and into how many portions all of them fall, at most."""

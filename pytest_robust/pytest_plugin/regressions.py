@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_robust.pytest_plugin.gating import Gating
-from pytest_robust.regression import Change
+from pytest_robust.regression import Change, under_schedule
 from pytest_robust.reports.comparison import ALPHA, plain
 from pytest_robust.reports.record import Record
 from pytest_robust.store.baseline import Baseline, Source
@@ -85,7 +85,7 @@ def _unfit(check: Record) -> str | None:
 def _baseline(check: Record, commit: Mapping[str, Any] | None) -> Baseline:
     examples = check["examples"]
     order = sorted(range(check["n"]), key=lambda i: examples["ids"][i])
-    digests = check["digests"]
+    robust, digests = under_schedule(examples["robust"], examples["broken_by"]), check["digests"]
     return Baseline(
         id=check["id"],
         tier=check["tier"],
@@ -102,8 +102,7 @@ def _baseline(check: Record, commit: Mapping[str, Any] | None) -> Baseline:
         model=digests["model"],
         ids=tuple(examples["ids"][i] for i in order),
         clean=tuple(bool(examples["correct"][i]) for i in order),
-        # Under the attacks alone: what only adversarial examples of earlier runs break, other models did not face.
-        robust=tuple(bool(examples["robust"][i]) or examples["broken_by"][i] == "replay" for i in order),
+        robust=tuple(robust[i] for i in order),
         environment={
             "python": platform.python_version(),
             "pytest-robust": version("pytest-robust"),

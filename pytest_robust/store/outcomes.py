@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_robust.evaluation.comparison import Outcomes
-from pytest_robust.evaluation.replay import REPLAY
+from pytest_robust.regression import under_schedule, untried
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.words import worst_finding
 from pytest_robust.store.baseline import Baseline
@@ -26,21 +26,20 @@ def of_baseline(baseline: Baseline) -> Outcomes:
 
 
 def of_record(check: Record) -> Outcomes:
-    """Those of a check in a run or a JSON report; what only an earlier run broke stands, see ``Outcomes.of``."""
-    examples, stages = check["examples"], check["stages"]
+    """Those of a check in a run or a JSON report, under the schedule alone as in ``Outcomes.of``."""
+    examples = check["examples"]
     digests = check["digests"] or {"attack": None, "model": None}
-    replayed = [by == REPLAY for by in examples["broken_by"]]
-    untried = sum(replayed) if stages and stages[0]["attack"] == REPLAY else 0
+    first = untried((stage["attack"] for stage in check["stages"]), examples["broken_by"])
     return Outcomes(
         ids=tuple(examples["ids"]),
         clean=tuple(map(bool, examples["correct"])),
-        robust=tuple(bool(right) or found for right, found in zip(examples["robust"], replayed, strict=True)),
+        robust=under_schedule(examples["robust"], examples["broken_by"]),
         threat=ThreatSummary(**check["threat"]),
         objective=check["objective"],
         seed=check["seed"],
         schedule=tuple(check["schedule"]),
         digest=digests["attack"],
         model=digests["model"],
-        undecided=check["n"] - check["decided"] + untried,
+        undecided=check["n"] - check["decided"] + first,
         doubt=None if check["believable"] else worst_finding(check),
     )
