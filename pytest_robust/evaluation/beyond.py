@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pytest_robust.attacks import PGD, Attack, Square, Sweep
-from pytest_robust.evaluation.result import HealthCheck, Level, Stage
+from pytest_robust.evaluation.result import HealthCheck, Stage
+from pytest_robust.levels import Level
 
 
 @dataclass(frozen=True)

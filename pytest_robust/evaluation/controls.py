@@ -15,8 +15,9 @@ from pytest_robust import keyed
 from pytest_robust.attacks import PGD
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.probes import margin_loss
-from pytest_robust.evaluation.result import HealthCheck, Level
+from pytest_robust.evaluation.result import HealthCheck
 from pytest_robust.evaluation.subjects import Subjects, Task
+from pytest_robust.levels import Level
 from pytest_robust.threats import Ball, EmbeddingBall, Linf, Threat
 
 _POINTS = 64

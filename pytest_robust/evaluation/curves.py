@@ -16,10 +16,11 @@ from pytest_robust.budget import Budget, Number
 from pytest_robust.evaluation.prepare import Prepared, opened
 from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.rate import Rate
-from pytest_robust.evaluation.result import CLEAN, LEVELS, Cost, Evaluation, Health, HealthCheck, Stage, Weakest
+from pytest_robust.evaluation.result import CLEAN, Cost, Evaluation, Health, HealthCheck, Stage, Weakest
 from pytest_robust.evaluation.tally import Break, Tally
 from pytest_robust.evaluation.verify import verified
 from pytest_robust.evaluation.weakest import shrunk, weakest
+from pytest_robust.levels import LEVELS
 from pytest_robust.models import NonDifferentiable, Normalize
 from pytest_robust.objectives import Objective
 from pytest_robust.threats import Threat

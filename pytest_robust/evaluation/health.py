@@ -10,9 +10,10 @@ import torch
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import HealthCheck, Level
+from pytest_robust.evaluation.result import HealthCheck
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.votes import FEW, MANY
+from pytest_robust.levels import RUINOUS, Level
 
 _SAMPLE = 8
 """Examples on which the model is run again: two more forward passes each."""
@@ -89,11 +90,11 @@ class Doubts:
             "were broken on most draws at a point found, by a majority that may be luck: they are neither broken nor robust",
             tolerated=0.01,
             # They are known one by one: where the floor is met without them, nothing else rests on them.
-            ruinous=0.05 if self.needed is None else 2.0,
+            ruinous=RUINOUS if self.needed is None else 2.0,
         )
 
     def _check(
-        self, name: str, rows: set[int], fine: str, wrong: str, *, tolerated: float = 0.0, ruinous: float = 0.05
+        self, name: str, rows: set[int], fine: str, wrong: str, *, tolerated: float = 0.0, ruinous: float = RUINOUS
     ) -> HealthCheck:
         count = len(rows.intersection(self.survivors))
         if not count:

@@ -13,8 +13,9 @@ from pytest_robust.budget import Budget
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import ModelError, PreflightError, RobustError
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import HealthCheck, Level
+from pytest_robust.evaluation.result import HealthCheck
 from pytest_robust.evaluation.votes import vote
+from pytest_robust.levels import Level
 from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.protocol import Batch, Model
 from pytest_robust.objectives import Untargeted

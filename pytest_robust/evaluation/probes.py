@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import LEVELS, HealthCheck, Level
+from pytest_robust.evaluation.result import HealthCheck
 from pytest_robust.evaluation.subjects import Subjects
+from pytest_robust.levels import LEVELS, Level
 
 SLOPES = 32
 """Survivors whose gradient is compared with the loss: two forward passes and a backward pass each."""

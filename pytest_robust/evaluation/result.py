@@ -15,12 +15,11 @@ from torch import Tensor
 
 from pytest_robust.evaluation.rate import Rate
 from pytest_robust.evaluation.sequential import Sample
+from pytest_robust.levels import LEVELS, Level, believable
 from pytest_robust.threats.summary import ThreatSummary
 
-Level = Literal["trusted", "suspicious", "invalid"]
 Verdict = Literal["pass", "fail", "report"]
 Bound = Literal["exact", "upper", "lower", "sampled"]
-LEVELS: tuple[Level, ...] = ("trusted", "suspicious", "invalid")
 CLEAN, UNDECIDED = "clean", "undecided"
 """Values of ``broken_by`` that name no attack: wrong without attack; not decided when the verdict was certain."""
 
@@ -209,8 +208,8 @@ class Evaluation:
 
     @property
     def believable(self) -> bool:
-        """Whether a PASS may rest on it: health is not invalid, and in the profile ``release`` not suspicious either."""
-        return self.health.level in (("trusted",) if self.profile == "release" else ("trusted", "suspicious"))
+        """Whether a PASS may rest on it, see ``levels.believable``."""
+        return believable(self.health.level, self.profile)
 
     def accuracy_of(self, name: str | Integral | int) -> Rate:
         """Robust accuracy on the examples of one class, by name or label; where classes have no names, ``"8"`` is label 8.

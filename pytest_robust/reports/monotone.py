@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pytest_robust.levels import LEVELS, RUINOUS, Level, believable
 from pytest_robust.reports.record import Record
-
-_MANY = 0.05
-"""Share of the survivors from which on a finding about them is invalid, as for those of one evaluation."""
-_LEVELS = ("trusted", "suspicious", "invalid")
 
 
 def monotone(checks: Sequence[Record], alike: Callable[[Record], object]) -> list[Record]:
@@ -37,7 +34,7 @@ def monotone(checks: Sequence[Record], alike: Callable[[Record], object]) -> lis
 def _found(check: Record, wrong: Sequence[int], eps: str) -> Record:
     survivors = sum(by is None for by in check["examples"]["broken_by"])
     decisive = check["needed"] is not None and survivors - len(wrong) < check["needed"] <= survivors
-    level = "invalid" if decisive or len(wrong) >= _MANY * survivors else "suspicious"
+    level: Level = "invalid" if decisive or len(wrong) >= RUINOUS * survivors else "suspicious"
     detail = (
         f"{len(wrong)} of {survivors} survivors break at a smaller budget, such as example {wrong[0]} at {eps}: the attacks "
         "missed adversarial examples that exist" + ("; without them the floor is missed" if decisive else "")
@@ -45,8 +42,8 @@ def _found(check: Record, wrong: Sequence[int], eps: str) -> Record:
     finding = {"name": "eps-monotone", "level": level, "detail": detail, "waived": None}
     health = check["health"] | {
         "checks": [*check["health"]["checks"], finding],
-        "level": max(check["health"]["level"], level, key=_LEVELS.index),
+        "level": max(check["health"]["level"], level, key=LEVELS.index),
     }
-    believable = check["believable"] and health["level"] in (_LEVELS[:1] if check["profile"] == "release" else _LEVELS[:2])
-    verdict = "fail" if check["verdict"] == "pass" and not believable else check["verdict"]
-    return check | {"health": health, "believable": believable, "verdict": verdict}
+    credible = check["believable"] and believable(health["level"], check["profile"])
+    verdict = "fail" if check["verdict"] == "pass" and not credible else check["verdict"]
+    return check | {"health": health, "believable": credible, "verdict": verdict}

@@ -22,9 +22,9 @@ from pytest_robust.evaluation.result import (
     Health,
     HealthCheck,
     Identity,
-    Level,
     Stage,
 )
+from pytest_robust.levels import Level
 
 CALLS: list[SimpleNamespace] = []
 """What ``evaluate`` was called with, in this process."""
