@@ -16,7 +16,7 @@ from pytest_robust.budget import Budget, Number
 from pytest_robust.evaluation.prepare import Prepared, opened
 from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.rate import Rate
-from pytest_robust.evaluation.result import CLEAN, Cost, Evaluation, Health, HealthCheck, Stage, Weakest
+from pytest_robust.evaluation.result import CLEAN, Cost, Evaluation, Health, HealthCheck, Stage, Weakest, add_stage
 from pytest_robust.evaluation.tally import Break, Tally
 from pytest_robust.evaluation.verify import verified
 from pytest_robust.evaluation.weakest import shrunk, weakest
@@ -291,8 +291,7 @@ class _Bisection:
         self.checks += run.health(ready.found.logits)
         self.passes += run.spent
         for stage in run.stages:
-            before = self.stages.get(stage.attack)
-            self.stages[stage.attack] = stage if before is None else before.and_more(stage)
+            add_stage(self.stages, stage)
         for row in rows:
             if row in tally.breaks:
                 self._break(row, tally.breaks[row])

@@ -81,6 +81,12 @@ class Stage:
         return Stage(self.attack, self.attacked + other.attacked, self.broken + other.broken, cost)
 
 
+def add_stage(stages: dict[str, Stage], stage: Stage) -> None:
+    """To ``stages`` by attack: what it did here, added to what the same attack did for other examples."""
+    before = stages.get(stage.attack)
+    stages[stage.attack] = stage if before is None else before.and_more(stage)
+
+
 @dataclass(frozen=True)
 class Weakest:
     """Of the examples that attacks broke, the one that a smallest change breaks, as far as was looked: an upper bound.

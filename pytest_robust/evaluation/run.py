@@ -22,7 +22,7 @@ from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.probes import SLOPES, cut_off, slope
 from pytest_robust.evaluation.progress import Progress, Report
 from pytest_robust.evaluation.replay import replay
-from pytest_robust.evaluation.result import Cost, HealthCheck, Stage
+from pytest_robust.evaluation.result import Cost, HealthCheck, Stage, add_stage
 from pytest_robust.evaluation.schedule import Step
 from pytest_robust.evaluation.search import Observed, Search
 from pytest_robust.evaluation.subjects import Subjects
@@ -124,7 +124,7 @@ class Run:
         if not known:
             return {}
         found = replay(self.subjects, self.passes, rows, known, self._observed.contested)
-        self._add(Stage(REPLAY, sum(ids[row] in known for row in rows), len(found), cost()))
+        add_stage(self._stages, Stage(REPLAY, sum(ids[row] in known for row in rows), len(found), cost()))
         return found
 
     def _portions(self) -> list[list[int]]:
@@ -218,7 +218,7 @@ class Run:
         found = Found(len(rows), len(broken), len(ahead))
         if not broken and not found.mostly_ahead:
             return found
-        self._add(Stage(search.probe.name, len(rows), len(broken), cost()))
+        add_stage(self._stages, Stage(search.probe.name, len(rows), len(broken), cost()))
         return replace(found, missed=self._remedy(Step(search.remedy)))
 
     def _remedy(self, step: Step) -> Stage | None:
@@ -293,13 +293,8 @@ class Run:
                 search.over([row for row in group if row not in told])
         self._tell(attack)
         stage = Stage(attack.name, len(worth), standing - self.tally.standing, cost())
-        self._add(stage)
+        add_stage(self._stages, stage)
         return stage
-
-    def _add(self, stage: Stage) -> None:
-        """To what the same attack did for other examples."""
-        before = self._stages.get(stage.attack)
-        self._stages[stage.attack] = stage if before is None else before.and_more(stage)
 
     def _ordered(self, rows: Sequence[int]) -> list[int]:
         """In the order that is the same however the data come."""
