@@ -12,6 +12,7 @@ import pytest
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run
 from pytest_robust.store import runs
+from pytest_robust.store.git import git
 
 if TYPE_CHECKING:
     from pytest_robust.store.folder import Folder
@@ -58,9 +59,8 @@ def commit(config: pytest.Config) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git says, empty where it fails."""
+    """What git says, empty where it fails: a run is kept under its commit where there is one, and without where not."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=10)
+        return (git(folder, *arguments, timeout=10) or "").strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

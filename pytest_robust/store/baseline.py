@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pytest_robust.errors import DamagedError, RobustError
+from pytest_robust.store.git import git
 from pytest_robust.whole_files import write_whole
 
 SCHEMA = 1
@@ -120,7 +121,7 @@ class Source:
         if text.startswith(_GIT):
             revision = text.removeprefix(_GIT)
             source = cls(root, default, revision)
-            if not revision or source._git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
+            if not revision or source._commit is None:
                 raise BaselineError(
                     f"there is no git revision {revision!r} here; in CI, fetch it first: git fetch origin BRANCH"
                 )
@@ -137,10 +138,7 @@ class Source:
         return self.root / self.folder
 
     def __str__(self) -> str:
-        if self.revision is None:
-            return str(self.folder)
-        commit = (self._git("rev-parse", "--short", self.revision) or "").strip()
-        return self.revision if commit == self.revision else f"{self.revision}@{commit}"
+        return self._label
 
     def file(self, id: str) -> Path:
         """Where the baseline of a check lies in the working tree."""
@@ -187,7 +185,7 @@ class Source:
     def _text(self, name: Path) -> str | None:
         if self.revision is not None:
             # Of what is listed nothing may be silently absent.
-            return self._git_or_raise("show", f"{self.revision}:./{self._posix(name)}") if name in self._names() else None
+            return self._git_or_raise("show", f"{self._commit}:./{self._posix(name)}") if name in self._names() else None
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -195,11 +193,30 @@ class Source:
         except (OSError, UnicodeDecodeError) as error:
             raise BaselineError(f"{self.path / name} cannot be read: {error}; {_AGAIN}") from None
 
-    def _names(self) -> list[Path]:
+    def _names(self) -> Sequence[Path]:
         if self.revision is not None:
-            listed = self._git_or_raise("ls-tree", "-r", "-z", "--name-only", self.revision, f"./{self._posix()}/")
-            return [Path(name).relative_to(self.folder) for name in listed.split("\0") if name.endswith(".json")]
+            return self._listed
         return sorted(path.relative_to(self.path) for path in self.path.rglob("*.json"))
+
+    # Asked of git once, not for every check; and a branch that moves during the run does not move what it is held against.
+
+    @cached_property
+    def _commit(self) -> str | None:
+        """That of the revision; None where there is no such revision."""
+        found = self._git("rev-parse", "--verify", "--quiet", f"{self.revision}^{{commit}}")
+        return None if found is None else found.strip()
+
+    @cached_property
+    def _listed(self) -> tuple[Path, ...]:
+        listed = self._git_or_raise("ls-tree", "-r", "-z", "--name-only", f"{self._commit}", f"./{self._posix()}/")
+        return tuple(Path(name).relative_to(self.folder) for name in listed.split("\0") if name.endswith(".json"))
+
+    @cached_property
+    def _label(self) -> str:
+        if self.revision is None:
+            return str(self.folder)
+        short = (self._git("rev-parse", "--short", f"{self._commit}") or "").strip()
+        return self.revision if short == self.revision else f"{self.revision}@{short}"
 
     def _posix(self, name: Path = Path()) -> str:
         if self.folder.is_absolute():
@@ -217,12 +234,11 @@ class Source:
     def _git(self, *arguments: str) -> str | None:
         """What git says; None where it fails."""
         try:
-            done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=False)
+            return git(self.root, *arguments)
         except OSError as error:
             raise BaselineError(
                 f"git cannot be run: {error.strerror or error}; it is needed for baselines of a revision"
             ) from None
-        return done.stdout if done.returncode == 0 else None
 
 
 def file_of(id: str) -> Path:

@@ -129,3 +129,21 @@ def test_git_that_fails_is_an_error_and_no_missing_baseline(repository, monkeypa
     monkeypatch.setattr(Source, "_git", lambda *_: None)
     with pytest.raises(BaselineError, match="failed in"):
         source.find(baseline().id)
+
+
+def test_a_revision_stays_what_it_was_and_is_listed_once(repository, monkeypatch):
+    source, asked = Source.named("git:main", repository), []
+    plain = Source._git
+    label = str(source)
+    identity = ["-c", "user.email=a@example.org", "-c", "user.name=a"]
+    subprocess.run(["git", *identity, "commit", "-qam", "moved on"], cwd=repository, check=True)
+    assert Source.named("git:main", repository).find(baseline().id) == baseline(robust=(True,) * 10)
+
+    def counted(self: Source, *arguments: str) -> str | None:
+        asked.append(arguments[0])
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(Source, "_git", counted)
+    assert [source.find(baseline().id) for _ in range(3)] == [baseline()] * 3
+    assert str(source) == label
+    assert asked == ["ls-tree", "show", "show", "show"]
