@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_robust.evaluation.memory import Arrays, Kept, Memory, pack, same_sign, unpack
+from pytest_robust.evaluation.memory import SIGN, Arrays, Kept, Memory, pack, prefixed, same_sign, under, unpack
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.result import Cost, Stage
 from pytest_robust.evaluation.search import Observed
@@ -18,7 +18,7 @@ from pytest_robust.evaluation.trail import Trail
 
 _EVERY = 20.0
 """Seconds between two savings: what a kill may cost."""
-_TOLD, _SIGN = "told.", "sign."
+_TOLD = "told."
 Position = tuple[int, int]
 """A portion of the examples, and a step of the schedule on it."""
 
@@ -54,7 +54,7 @@ class Checkpoint:
     def resume(self) -> Position:
         """Put the state back as it was saved; the stage to go on with, the first where nothing was."""
         kept = self._memory.progress(self._key)
-        if kept is None or not same_sign(_under(_SIGN, kept[1]), self._sign):
+        if kept is None or not same_sign(under(SIGN, kept[1]), self._sign):
             return (0, 0)
         content, arrays = kept
         _restore(self._state, content["start"], arrays)
@@ -82,8 +82,7 @@ class Checkpoint:
         start, arrays = self._start
         since, told = _since(self._state)
         content = {"position": list(self._position), "start": start, "since": since}
-        sign = {_SIGN + name: array for name, array in self._sign.items()}
-        self._memory.keep(self._key, content, arrays | told | sign)
+        self._memory.keep(self._key, content, arrays | told | prefixed(SIGN, self._sign))
         self._saved = time.monotonic()
 
 
@@ -134,23 +133,19 @@ def _since(state: State) -> Kept:
         "broken": [[row, found.attack, found.predicted, found.distance] for row, found in broken.items()],
         "passes": [state.passes.forward, state.passes.backward],
     }
-    arrays: Arrays = {f"{_TOLD}spent": state.spent[rows]}
-    arrays |= {_TOLD + name: array[rows] for name, array in state.trail.arrays().items()}
-    return content, arrays | pack({row: found.witness for row, found in broken.items()}, _TOLD)
+    arrays = {name: array[rows] for name, array in {"spent": state.spent, **state.trail.arrays()}.items()}
+    return content, prefixed(_TOLD, arrays | pack({row: found.witness for row, found in broken.items()}))
 
 
 def _told(state: State, content: dict[str, Any], arrays: Arrays) -> dict[int, Break | None]:
-    rows, witnesses = content["rows"], unpack(arrays, _TOLD)
+    told = under(_TOLD, arrays)
+    rows, witnesses = content["rows"], unpack(told)
     state.rejected.update(content["rejected"])
     for name, seen in content["observed"].items():
         getattr(state.observed, name).update(seen)
     state.passes.forward, state.passes.backward = content["passes"]
-    state.spent[rows] = arrays[f"{_TOLD}spent"]
+    state.spent[rows] = told["spent"]
     for name, array in state.trail.arrays().items():
-        array[rows] = arrays[_TOLD + name]
+        array[rows] = told[name]
     broken = {row: Break(by, witnesses[row], predicted, distance) for row, by, predicted, distance in content["broken"]}
     return {row: broken.get(row) for row in rows}
-
-
-def _under(prefix: str, arrays: Arrays) -> Arrays:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

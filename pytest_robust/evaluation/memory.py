@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, npt.NDArray[Any]]
 Kept = tuple[dict[str, Any], Arrays]
 """Plain JSON values, and arrays."""
+SIGN = "sign."
+"""Of what is kept, the arrays by which the model is known again."""
 _SAME = 1e-3
 """Difference, as a share of the spread, that another batch or machine makes at most."""
 
@@ -72,26 +74,35 @@ class Past:
             self.memory.finish(self.key, evaluation, self.sign)
 
 
-def pack(tensors: Mapping[int, Tensor], prefix: str = "") -> Arrays:
+def pack(tensors: Mapping[int, Tensor]) -> Arrays:
     """Tensors by row as few arrays: those of one shape and type together."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for row, tensor in sorted(tensors.items()):
         alike.setdefault((tensor.dtype, *tensor.shape), []).append(row)
     arrays: Arrays = {}
     for number, rows in enumerate(alike.values()):
-        arrays[f"{prefix}rows.{number}"] = np.array(rows, dtype=np.int64)
-        arrays[f"{prefix}points.{number}"] = np.stack([tensors[row].numpy() for row in rows])
+        arrays[f"rows.{number}"] = np.array(rows, dtype=np.int64)
+        arrays[f"points.{number}"] = np.stack([tensors[row].numpy() for row in rows])
     return arrays
 
 
-def unpack(arrays: Arrays, prefix: str = "") -> dict[int, Tensor]:
-    """What ``pack`` was given."""
+def unpack(arrays: Arrays) -> dict[int, Tensor]:
+    """What ``pack`` was given; other arrays may be among them."""
     found: dict[int, Tensor] = {}
-    for name in arrays:
-        if name.startswith(f"{prefix}rows."):
-            points = arrays[f"{prefix}points.{name.removeprefix(f'{prefix}rows.')}"]
-            found |= {int(row): torch.from_numpy(point) for row, point in zip(arrays[name], points, strict=True)}
+    for number, rows in under("rows.", arrays).items():
+        points = arrays[f"points.{number}"]
+        found |= {int(row): torch.from_numpy(point) for row, point in zip(rows, points, strict=True)}
     return dict(sorted(found.items()))
+
+
+def prefixed(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays under names that begin so, to be kept among others; ``under`` finds them again."""
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def under(prefix: str, arrays: Arrays) -> Arrays:
+    """What ``prefixed`` was given."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def same_sign(one: Arrays, other: Arrays) -> bool:

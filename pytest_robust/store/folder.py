@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation import Evaluation
-from pytest_robust.evaluation.memory import Arrays, Kept
+from pytest_robust.evaluation.memory import SIGN, Arrays, Kept, prefixed, under
 from pytest_robust.store import files
 from pytest_robust.store.codec import decode, encode
 from pytest_robust.store.runs import StoreWarning, give_up, make, recent_keys
@@ -49,9 +49,8 @@ class Folder:
         if found is None:
             return None
         content, arrays = found
-        own = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_SIGN)}
         try:
-            return decode(content, arrays), {name.removeprefix(_SIGN): array for name, array in own.items()}
+            return decode(content, arrays), under(SIGN, arrays)
         except DamagedError as error:
             give_up(self._check(key), error)
             return None
@@ -59,7 +58,7 @@ class Folder:
     def finish(self, key: str, evaluation: Evaluation, sign: Arrays) -> None:
         """Keep a finished check, and what to recognise its model by."""
         content, arrays = encode(evaluation)
-        self._write(self._check(key), content, arrays | {_SIGN + name: array for name, array in sign.items()})
+        self._write(self._check(key), content, arrays | prefixed(SIGN, sign))
         with suppress(OSError):
             self._unfinished(key).unlink(missing_ok=True)
 
@@ -122,6 +121,3 @@ class Folder:
         except OSError as error:
             text = f"{path} cannot be written ({error.strerror or error}): the next run starts this check anew"
             warnings.warn(StoreWarning(text), stacklevel=2)
-
-
-_SIGN = "sign."
