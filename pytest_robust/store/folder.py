@@ -17,7 +17,7 @@ from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import SIGN, Arrays, Kept, prefixed, under
 from pytest_robust.store import files
 from pytest_robust.store.codec import decode, encode
-from pytest_robust.store.runs import StoreWarning, give_up, make, recent_keys
+from pytest_robust.store.runs import StoreWarning, check_file, give_up, make, recent_keys
 
 _POINTS = 4
 """Adversarial examples tried per example: each costs a forward pass."""
@@ -35,10 +35,9 @@ class Folder:
             that no check's outcome depends on which others ran before it.
     """
 
-    def __init__(self, root: Path, replayed: Sequence[str] | None = None) -> None:
-        """``replayed``: the keys, where another process has fixed them; None: those of the last runs."""
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.replayed = tuple(recent_keys(root) if replayed is None else replayed)
+        self.replayed = tuple(recent_keys(root))
         self._corpus: dict[tuple[str, str, str], list[Tensor]] | None = None
 
     # -- finished checks
@@ -93,14 +92,10 @@ class Folder:
                     points.append(point)
         return dict(corpus)
 
-    def artifact(self, key: str) -> Path:
-        """The file of a finished check."""
-        return self._check(key)
-
     # -- files
 
     def _check(self, key: str) -> Path:
-        return self.root / "checks" / f"{key}.safetensors"
+        return check_file(self.root, key)
 
     def _unfinished(self, key: str) -> Path:
         return self.root / "unfinished" / f"{key}.safetensors"

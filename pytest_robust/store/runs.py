@@ -37,6 +37,11 @@ def make(root: Path) -> None:
         write_whole(ignore, b"# Made by pytest-robust: what it found, to be found again. May be deleted.\n*\n")
 
 
+def check_file(root: Path, key: str) -> Path:
+    """Where the finished check of this key is kept."""
+    return root / "checks" / f"{key}.safetensors"
+
+
 def add_run(root: Path, name: str, run: Mapping[str, Any]) -> Path:
     """Keep a run as ``runs/NAME.json``; the oldest go, and with them the checks that no run names any more.
 
@@ -50,7 +55,8 @@ def add_run(root: Path, name: str, run: Mapping[str, Any]) -> Path:
     for old in paths[_KEPT:]:
         old.unlink(missing_ok=True)
     named = {key for kept in paths[:_KEPT] for key in _keys(kept)}
-    for check in (root / "checks").glob("*.safetensors"):
+    every = check_file(root, "*")
+    for check in every.parent.glob(every.name):
         if check.stem not in named:
             check.unlink(missing_ok=True)
     return path
