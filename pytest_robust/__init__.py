@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         SPSA,
         VAT,
         DeepFool,
+        EditSearch,
         HopSkipJump,
+        HotFlip,
         Noise,
         Square,
         Sweep,
@@ -29,11 +31,23 @@ if TYPE_CHECKING:
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
     from pytest_robust.evaluation import Curve, Evaluation, Outcomes, Rate, compare, curve, evaluate
+    from pytest_robust.models import TextFunction
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
     from pytest_robust.regression import Comparison
-    from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf, Negation, Photometric, Spatial
+    from pytest_robust.threats import (
+        L0,
+        L1,
+        L2,
+        CharacterEdits,
+        EmbeddingBall,
+        Linf,
+        Negation,
+        Photometric,
+        Spatial,
+        WordEdits,
+    )
 
 _HOMES = {
     "attacks": (
@@ -47,7 +61,9 @@ _HOMES = {
         "SPSA",
         "VAT",
         "DeepFool",
+        "EditSearch",
         "HopSkipJump",
+        "HotFlip",
         "Noise",
         "Square",
         "Sweep",
@@ -56,19 +72,32 @@ _HOMES = {
     "data": ("Examples",),
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
     "evaluation": ("Curve", "Evaluation", "Outcomes", "Rate", "compare", "curve", "evaluate"),
+    "models": ("TextFunction",),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
     "regression": ("Comparison",),
-    "threats": ("EmbeddingBall", "L0", "L1", "L2", "Linf", "Negation", "Photometric", "Spatial"),
+    "threats": (
+        "CharacterEdits",
+        "EmbeddingBall",
+        "L0",
+        "L1",
+        "L2",
+        "Linf",
+        "Negation",
+        "Photometric",
+        "Spatial",
+        "WordEdits",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "Comparison",
-    "Curve", "DeepFool", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples", "HopSkipJump", "Linf", "ModelError",
-    "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning",
-    "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "compare", "curve", "evaluate",
+    "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "CharacterEdits",
+    "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
+    "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate",
+    "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
+    "Untargeted", "WordEdits", "compare", "curve", "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

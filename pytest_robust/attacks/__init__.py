@@ -10,6 +10,7 @@ from pytest_robust.attacks.cw import CW
 from pytest_robust.attacks.deepfool import DeepFool
 from pytest_robust.attacks.ead import EAD
 from pytest_robust.attacks.hopskipjump import HopSkipJump
+from pytest_robust.attacks.hotflip import EditSearch, HotFlip
 from pytest_robust.attacks.jsma import JSMA
 from pytest_robust.attacks.lbfgs import LBFGS
 from pytest_robust.attacks.live import Live
@@ -50,12 +51,14 @@ _MAKERS: dict[str, Callable[[], Attack]] = {
     "hopskipjump": HopSkipJump,
     "noise": Noise,
     "sweep": Sweep,
+    "hotflip": HotFlip,
+    "edit-search": EditSearch,
 }
 NAMES = tuple(_MAKERS)
 
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "LBFGS", "NAMES", "PGD", "SPSA", "VAT", "Attack", "BaseAttack", "DeepFool",
-    "HopSkipJump", "Live", "Noise", "Square", "Sweep", "make",
+    "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "Square", "Sweep", "make",
 ]  # fmt: skip
 
 

@@ -68,7 +68,7 @@ class Subject:
     def attacks(self) -> list[Attack]:
         """The attacks, one after the other."""
         if self.new_attack is None:
-            return [step.attack for step in PROFILES[self.profile].steps]
+            return [step.attack for step in PROFILES[self.profile].steps["smooth"]]
         return [self.new_attack()]
 
     def attack(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pytest_robust.attacks import PGD, Attack, Square, Sweep
+from pytest_robust.attacks import PGD, Attack, EditSearch, Square, Sweep
 from pytest_robust.evaluation.result import HealthCheck, Stage
 from pytest_robust.levels import Level
 
@@ -99,9 +99,15 @@ FEW = Beyond(
     ahead=0.01, least=16, most=64, share=0.07,
 )  # fmt: skip
 """In place of the black box where a point has few numbers, of which the other would try the corners."""
+_EDITS = Beyond(
+    EditSearch(n_steps=_QUERIES, label="edit-search-probe"), EditSearch(n_steps=5 * _QUERIES, label="edit-search-all"),
+    ahead=0.01, least=8, most=64, share=0.07,
+)  # fmt: skip
+BEYOND = {"smooth": BLACK_BOX, "few": FEW, "single": FEW, "edits": _EDITS}
+"""By terrain."""
 
 
-def black_box(found: Found, *, few: bool = False) -> HealthCheck:
+def black_box(found: Found, *, masks: bool = True) -> HealthCheck:
     """Did a short search without gradients get farther than all attacks?
 
     It finds adversarial examples that gradients hide. Breaking is not needed for an answer: with the threshold of the model
@@ -109,7 +115,7 @@ def black_box(found: Found, *, few: bool = False) -> HealthCheck:
     come as far.
 
     Args:
-        few: whether a point has few numbers, which were searched in place of pixels.
+        masks: whether gradients were followed step by step, so that masked ones explain it.
     """
     if not found.sample:
         return HealthCheck("black-box", "trusted", "no survivor was left to search")
@@ -123,7 +129,7 @@ def black_box(found: Found, *, few: bool = False) -> HealthCheck:
         return HealthCheck("black-box", level, fine)
     sure = "are" if level == "invalid" else "may be"
     reason = f"gradients {sure} masked; look for rounding, quantisation, .detach() or no_grad() on part of the forward pass"
-    if few:
+    if not masks:
         reason = "they search too little for this model; leave attacks out, or use the profile 'release'"
     detail = (
         f"{_QUERIES} random queries without gradients broke {found.broken} of {found.sample} survivors and came farther "

@@ -13,7 +13,7 @@ from pytest_robust.evaluation.prepare import opened
 from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.recall import identify, sign
 from pytest_robust.evaluation.result import Evaluation
-from pytest_robust.evaluation.shown import side_by_side
+from pytest_robust.evaluation.shown import changed_texts, side_by_side
 from pytest_robust.evaluation.tally import Tally
 from pytest_robust.evaluation.weakest import nearest, weakest
 from pytest_robust.models import NonDifferentiable, Normalize
@@ -120,6 +120,7 @@ def evaluate(
         notes = (*ready.notes, *random_or_not(subjects, ready.passes))
         weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
         shown = side_by_side(ready.adapted, ready.encoded, threat, ready.seed, tally.witnesses, weak)
+        changed = changed_texts(subjects, tally.witnesses)
         cost = ready.cost()
     if sure is not None and not ready.profile.early:
         notes = (*notes, f"the confidence is not used: the {profile} profile decides every example")
@@ -143,6 +144,7 @@ def evaluate(
         witnesses=tally.witnesses,
         weakest=weak,
         shown=shown,
+        changed=changed,
         sample=tally.sample if tally.bound == "sampled" else None,
         passes=run.spent * ready.passes.draws,
         identity=identity,

@@ -77,7 +77,8 @@ class Doubts:
                 "room",
                 self.immovable,
                 "every survivor could be moved",
-                "could not be moved at all: the mask forbids it, or eps is below the spacing of floats there",
+                "could not be moved at all: the mask forbids it, eps is below the spacing of floats there, or the text "
+                "has no word that may be edited",
             ),
             *([] if self.contested is None else [self._votes(self.contested)]),
         ]

@@ -27,10 +27,14 @@ from pytest_robust.evaluation.schedule import Profile, Step, exact_step, profile
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Tally
 from pytest_robust.models import NonDifferentiable, Normalize, Randomised, adapt
+from pytest_robust.models.edited import Edited
+from pytest_robust.models.hugging_face import TextModel
 from pytest_robust.models.protocol import Model
+from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.objectives import Objective, Untargeted
-from pytest_robust.threats import Threat, Transform
+from pytest_robust.threats import Edits, Threat, Transform
+from pytest_robust.threats.edits import edited
 
 
 @dataclass(frozen=True)
@@ -174,21 +178,25 @@ def opened(
     """
     began = time.perf_counter()
     chosen = profile_named(profile)
-    steps = schedule(chosen, attacks, threat.dimensions)
-    if autocast:
-        steps = (*steps, exact_step(threat.dimensions))
     for what, value in (("n", n), ("batch_size", batch_size), ("draws", draws)):
         if value is not None and not (isinstance(value, Integral) and value >= 1):
             raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
     objective = objective or Untargeted()
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
     attacked = under(adapted, threat)
+    # Of a function of texts there are no gradients to lead the edits.
+    terrain = "queries" if isinstance(attacked, Edited) and not attacked.differentiable else threat.terrain
+    steps = schedule(chosen, attacks, terrain)
+    if autocast:
+        steps = (*steps, exact_step(terrain))
+    if draws is not None and isinstance(attacked, Edited):
+        raise ValueError("draws are for threats whose points are numbers; edits of texts are not voted on yet")
     if draws is not None:
         adapted, attacked = (Randomised(seen, int(draws), seed) for seen in (adapted, attacked))
     examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
-        encoded = adapted.encode(examples)
+        encoded = attacked.encode(examples)
         passes = Passes(attacked, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
         yield Opened(
             adapted=adapted,
@@ -217,12 +225,25 @@ def under(model: Model, threat: Threat) -> Model:
     """
     if isinstance(threat, Transform) and model.space == "input":
         return Transformed(model, threat.origin, threat.apply)
-    if threat.space == model.space:
+    if isinstance(threat, Edits) and isinstance(model, (TextModel, TextFunction)):
+        return Edited(model, sites=threat.sites, edited=edited, most_options=threat.most_options)
+    if threat.space == model.space and not isinstance(threat, Edits):
         return model
+    if isinstance(threat, Edits):
+        raise ThreatError(
+            f"{type(threat).__name__} edits texts, but {model.name} takes tensors; give a text model, as (model, tokenizer) "
+            "or TextFunction(f)"
+        )
+    if model.space == "text":
+        raise ThreatError(
+            f"{threat.norm} {threat.budget} moves numbers, but {model.name} is a function of texts; use CharacterEdits(k) "
+            "or WordEdits(k)"
+        )
     if model.space == "embedding":
         raise ThreatError(
             f"{threat.norm} {threat.budget} is a change of pixels or features, but {model.name} reads text, whose words "
-            "have no values to move. Use EmbeddingBall(eps, norm='l2'), a ball around the token embeddings"
+            "have no values to move. Use CharacterEdits(k), typing errors, or EmbeddingBall(eps, norm='l2'), a ball around "
+            "the token embeddings"
         )
     raise ThreatError(
         f"an embedding ball needs a text model, given as (model, tokenizer), but {model.name} takes tensors; "

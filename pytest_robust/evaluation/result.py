@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from pytest_robust.data.examples import Text
 from pytest_robust.evaluation.rate import Rate
 from pytest_robust.evaluation.sequential import Sample
 from pytest_robust.levels import LEVELS, Level, believable
@@ -139,6 +140,7 @@ class Evaluation:
         weakest: of the broken, the example that breaks at the smallest norm found; None where attacks broke none.
         identity: what was evaluated, as digests. cached: it was finished before, and not run again.
         shown: by row, the clean and the adversarial input of a few broken examples, (2, ...) each; none for text.
+        changed: by row, where texts were edited, each broken text as it was and as it broke the model.
         schedule: the attacks asked for, with their parameters. stages: one per attack run. health, cost: see there.
         notes: what the user should know, in sentences.
     """
@@ -172,6 +174,7 @@ class Evaluation:
     passes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     witnesses: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
     shown: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
+    changed: Mapping[int, tuple[Text, Text]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live, Sweep
-from pytest_robust.evaluation.beyond import BLACK_BOX, CONVERGENCE, FEW, Beyond, Found, black_box, convergence
+from pytest_robust.evaluation.beyond import BEYOND, CONVERGENCE, Beyond, Found, black_box, convergence
 from pytest_robust.evaluation.checkpoint import Checkpoint, State
 from pytest_robust.evaluation.controls import controls_sample, huge_budget, planted
 from pytest_robust.evaluation.health import Doubts, repeatable, strength
@@ -177,28 +177,28 @@ class Run:
         if self._exhausted:
             return
         rows, spent = self._ordered(sorted(self.tally.survived)), self._decided_passes()
-        dimensions = self.subjects.threat.dimensions
-        few = dimensions is not None
-        # Between single points no loss can rise.
-        gradients = dimensions != 0 and any(step.attack.uses_gradients for step in self.steps)
+        terrain = self.subjects.threat.terrain
+        # Between single points, and between texts, no loss can rise.
+        gradients = terrain in ("smooth", "few") and any(step.attack.uses_gradients for step in self.steps)
         if gradients:
             self._probes.append(slope(self.subjects, self.passes, rows[:SLOPES]))
             self._probes.append(cut_off(self.subjects, self.passes, rows[:SLOPES]))
-        if self.custom and not few:
+        if self.custom and terrain == "smooth":
             self._probes.append(convergence(self._beyond(CONVERGENCE, spent)))
         if not self.tally.fails:
             # Controls take the other half of what probes may spend.
-            found = self._beyond(FEW if few else BLACK_BOX, spent // 2 if self.controls else spent)
-            self._probes.append(black_box(found, few=few))
+            beyond = BEYOND[terrain]
+            found = self._beyond(beyond, spent // 2 if self.controls else spent)
+            self._probes.append(black_box(found, masks=terrain == "smooth"))
         rows = self._ordered(sorted(self.tally.survived))[: controls_sample(spent)]
-        if self.controls and gradients and not few and rows and not self.tally.fails:
+        if self.controls and gradients and terrain == "smooth" and rows and not self.tally.fails:
             self._probes.append(planted(self.subjects, self.passes, rows))
             self._probes += filter(None, [huge_budget(self.subjects, self.passes, rows)])
 
     @property
     def _exhausted(self) -> bool:
         """Whether the schedule tried everything that the threat allows."""
-        return self.subjects.threat.dimensions == 0 and any(isinstance(step.attack, Sweep) for step in self.steps)
+        return self.subjects.threat.terrain == "single" and any(isinstance(step.attack, Sweep) for step in self.steps)
 
     def _beyond(self, search: Beyond, spent: int) -> Found:
         """A search that the schedule does not have, on a sample of the survivors. What it breaks is broken."""
@@ -248,11 +248,12 @@ class Run:
 
     def _doubts(self, survivors: Sequence[int]) -> Doubts:
         # Of the survivors only, from the start: asked of each as it outlives a stage, all rows each time would be too slow.
-        seen, rows = self._observed, set(survivors)
+        seen, rows, edits = self._observed, set(survivors), self.subjects.threat.terrain == "edits"
         return Doubts(
             survivors=survivors,
-            by_gradients=bool(seen.tried),
-            masked=((rows & seen.tried) - seen.usable - seen.immovable) | (rows & seen.not_a_number),
+            by_gradients=bool(seen.tried) and not edits,
+            # Edits that change no token that matters foretell nothing, and rightly; a search without gradients follows.
+            masked=set() if edits else ((rows & seen.tried) - seen.usable - seen.immovable) | (rows & seen.not_a_number),
             unstable=rows & seen.unstable,
             rejected=rows & self._rejected,
             contested=rows & seen.contested if self.passes.random else None,

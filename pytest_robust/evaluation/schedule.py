@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from pytest_robust.attacks import FGSM, PGD, Attack, Sweep, make
+from pytest_robust.attacks import FGSM, PGD, Attack, EditSearch, HotFlip, Sweep, make
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,13 @@ class Profile:
     """One answer to "how sure".
 
     Attributes:
-        steps: cheapest first; each next one sees only the survivors. few: instead of these where a point has few numbers.
+        steps: by terrain, cheapest first; each next one sees only the survivors.
         most: examples at most, None: all.
         early: stop as soon as the verdict is certain. evidence: whether a PASS says anything about robustness.
         controls: whether the search is also tried on tasks that have a solution.
     """
 
-    steps: tuple[Step, ...]
-    few: tuple[Step, ...]
+    steps: Mapping[str, tuple[Step, ...]]
     most: int | None
     early: bool
     evidence: bool
@@ -84,27 +83,51 @@ _RELEASE = (
 # Gradients lead nowhere good there, and the numbers can be searched outright.
 _FEW = (Step(Sweep()),)
 _FEW_RELEASE = (*_FEW, Step(Sweep(n_steps=1000, n_restarts=2, label="sweep-restarts")))
+_SINGLE = (Step(Sweep(n_steps=1)),)
+"""Where a threat is a change or none, the first two queries are all there is to try."""
+
+_EDITS = (Step(HotFlip()), Step(EditSearch()))
+_EDITS_RELEASE = (
+    *_EDITS,
+    Step(HotFlip(n_steps=100, n_restarts=3, label="hotflip-restarts")),
+    Step(EditSearch(n_steps=300, label="edit-search-long")),
+)
+_QUERIES = (Step(EditSearch(n_steps=200)),)
+_QUERIES_RELEASE = (*_QUERIES, Step(EditSearch(n_steps=400, n_restarts=2, label="edit-search-restarts")))
+_QUICK = EditSearch(n_steps=40)
+
+Terrains = Mapping[str, tuple[Step, ...]]
+_STEPS: dict[str, Terrains] = {
+    "smoke": {
+        "smooth": (_SCAN, _FIRST), "few": (Step(Sweep(n_steps=100)),), "single": _SINGLE,
+        "edits": (Step(HotFlip(n_steps=10)),), "queries": (Step(_QUICK),),
+    },
+    "standard": {"smooth": _STANDARD, "few": _FEW, "single": _SINGLE, "edits": _EDITS, "queries": _QUERIES},
+    "release": {
+        "smooth": _RELEASE, "few": _FEW_RELEASE, "single": _SINGLE, "edits": _EDITS_RELEASE, "queries": _QUERIES_RELEASE,
+    },
+}  # fmt: skip
+"""By the terrain of the threat; ``"queries"``: edits of texts for a model without gradients."""
 
 PROFILES: dict[str, Profile] = {
-    "smoke": Profile((_SCAN, _FIRST), (Step(Sweep(n_steps=100)),), most=100, early=True, evidence=False),
-    "standard": Profile(_STANDARD, _FEW, most=None, early=True, evidence=True),
-    "release": Profile(_RELEASE, _FEW_RELEASE, most=None, early=False, evidence=True, controls=True),
+    "smoke": Profile(_STEPS["smoke"], most=100, early=True, evidence=False),
+    "standard": Profile(_STEPS["standard"], most=None, early=True, evidence=True),
+    "release": Profile(_STEPS["release"], most=None, early=False, evidence=True, controls=True),
 }
 
 
-_EVERY = (Step(Sweep(n_steps=1)),)
-"""Where a threat is a change or none, the first two queries are all there is to try."""
 _EXACT = Step(_annealed("pgd-exact", "margin-t", 20, momentum=0.25, random_start=False, n_targets=1), near=0.8, exact=True)
 _FEW_EXACT = Step(Sweep(label="sweep-exact"), near=0.8, exact=True)
+_EDITS_EXACT = Step(EditSearch(label="edit-search-exact"), near=0.8, exact=True)
 
 
-def exact_step(dimensions: int | None) -> Step:
+def exact_step(terrain: str) -> Step:
     """After a rough search: whoever came near is attacked once more, exactly. Rounding can only have decided there.
 
     Args:
-        dimensions: of the threat.
+        terrain: of the threat.
     """
-    return _EXACT if dimensions is None else _FEW_EXACT
+    return {"smooth": _EXACT, "edits": _EDITS_EXACT, "queries": _EDITS_EXACT}.get(terrain, _FEW_EXACT)
 
 
 def profile_named(name: str) -> Profile:
@@ -115,18 +138,18 @@ def profile_named(name: str) -> Profile:
 
 
 def schedule(
-    profile: Profile, attacks: Sequence[str | Attack] | str | Attack | None, dimensions: int | None = None
+    profile: Profile, attacks: Sequence[str | Attack] | str | Attack | None, terrain: str = "smooth"
 ) -> tuple[Step, ...]:
     """The profile's attacks, or those given instead, by name or as objects; these see every survivor.
 
     Args:
-        dimensions: of the threat, where they are few.
+        terrain: of the threat, or ``"queries"``.
 
     Raises:
         ValueError: an unknown name, none at all, or two of one name (their results could not be told apart).
     """
     if attacks is None:
-        return profile.steps if dimensions is None else profile.few if dimensions else _EVERY
+        return profile.steps[terrain]
     if isinstance(attacks, str):
         attacks = [name.strip() for name in attacks.split(",")]
     elif not isinstance(attacks, Sequence):

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.data.examples import Examples
+from pytest_robust.data.examples import Examples, Text
 from pytest_robust.evaluation.result import Weakest
+from pytest_robust.evaluation.subjects import Subjects
+from pytest_robust.models.edited import Edited
 from pytest_robust.models.protocol import Model
 from pytest_robust.threats import Threat
 from pytest_robust.threats.transform import Transform
@@ -40,3 +42,15 @@ def side_by_side(
         moved = threat.apply(clean, point) if isinstance(threat, Transform) else point
         pairs[row] = torch.stack([clean.float(), moved.float()])
     return pairs
+
+
+def changed_texts(subjects: Subjects, witnesses: Mapping[int, Tensor]) -> dict[int, tuple[Text, Text]]:
+    """By row, each broken text as it was and as it broke the model; nothing where points are not edits of texts."""
+    if not isinstance(subjects.model, Edited):
+        return {}
+    found = {}
+    for row in sorted(witnesses):
+        _, context, _ = subjects.place([row])
+        (clean,), (changed,) = subjects.model.clean(context), subjects.model.texts(witnesses[row].unsqueeze(0), context)
+        found[row] = (clean, changed)
+    return found

@@ -14,9 +14,20 @@ from pytest_robust.models.function import function_model
 from pytest_robust.models.hugging_face import is_pipeline, is_text_pair, pipeline_model, text_model
 from pytest_robust.models.protocol import Batch, Model
 from pytest_robust.models.randomised import Randomised, redrawn
+from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.torch_module import Normalize, TorchModel
 
-__all__ = ["Batch", "Model", "NonDifferentiable", "Normalize", "Randomised", "adapt", "redrawn", "resolve_device"]
+__all__ = [
+    "Batch",
+    "Model",
+    "NonDifferentiable",
+    "Normalize",
+    "Randomised",
+    "TextFunction",
+    "adapt",
+    "redrawn",
+    "resolve_device",
+]
 
 _KINDS: tuple[tuple[Callable[[object], bool], Callable[..., Model]], ...] = (
     (lambda model: isinstance(model, nn.Module), TorchModel),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_robust.data.examples import Examples, Inputs
+from pytest_robust.data.examples import Column, Examples, Inputs
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.models.bpda import NonDifferentiable, approximated, approximations
 from pytest_robust.models.devices import placed
@@ -89,7 +89,8 @@ class TextModel:
         self.classes = class_names(module.config, classes)
         self.notes: tuple[str, ...] = ()
         self._dtype = floating_dtype(self.module)
-        self._tokens = Tokens(tokenizer, module)
+        self._multiple = 1
+        self.tokens = Tokens(tokenizer, module)
         self._accepts = frozenset(inspect.signature(module.forward).parameters)
         self._forward = Forward(self.name)
 
@@ -104,17 +105,17 @@ class TextModel:
             PreflightError: not texts, or one in which nothing can move.
             ModelError: the logits from embeddings are not those from token ids.
         """
-        rows, cut = self._tokens.rows(examples.inputs)
+        rows, cut = self.tokens.rows(examples.inputs)
         for i, row in enumerate(rows):
             if all(row.special):
                 raise PreflightError(
                     f"inputs: example {i} (id {examples.ids[i]}) has no words to move: it is empty, or has only special "
                     "tokens; drop such texts from the data"
                 )
-        self.notes = (f"{cut} of {len(rows)} texts were cut to the model's {self._tokens.limit} tokens",) if cut else ()
+        self.notes = (f"{cut} of {len(rows)} texts were cut to the model's {self.tokens.limit} tokens",) if cut else ()
         with self.isolated():
-            multiple = self._padding(rows)
-        return replace(examples, inputs=self._tokens.padded(rows, multiple))
+            self._multiple = self._padding(rows)
+        return replace(examples, inputs=self.padded(rows))
 
     def batch(self, inputs: Inputs) -> Batch:
         if not isinstance(inputs, dict):
@@ -135,6 +136,16 @@ class TextModel:
     def isolated(self) -> AbstractContextManager[None]:
         return approximated(self.module, self._approximations)
 
+    def padded(self, rows: Sequence[Row]) -> dict[str, Column]:
+        """Rows as inputs for ``batch``, each padded by itself as ``encode`` found that it may be."""
+        return self.tokens.padded(rows, self._multiple)
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """(..., D) what the model makes of token ids (...), as the points of ``batch`` are."""
+        with torch.no_grad():
+            found: Tensor = self._get_embeddings()(ids)
+        return found
+
     def _get_embeddings(self) -> Callable[[Tensor], Tensor]:
         # The module, not its weight: some scale what they look up.
         embeddings: Callable[[Tensor], Tensor] = self.module.get_input_embeddings()
@@ -148,7 +159,7 @@ class TextModel:
         tolerance = _TOLERANCE.get(self._dtype, _COARSE_TOLERANCE)
         gaps: list[float] = []
         for multiple in _PADDINGS:
-            by_padding = sorted(rows, key=lambda row: self._tokens.padded_length(row, multiple) - len(row.ids))
+            by_padding = sorted(rows, key=lambda row: self.tokens.padded_length(row, multiple) - len(row.ids))
             by_length = sorted(rows, key=lambda row: len(row.ids))
             few = {id(row): row for row in (by_padding[-1], by_length[0], by_length[-1])}
             gaps.append(max(self._gap(row, multiple) for row in few.values()))
@@ -163,11 +174,11 @@ class TextModel:
     def _gap(self, row: Row, multiple: int) -> float:
         """Largest difference of the logits of ``row`` by embeddings and by ids, relative to max(1, largest logit)."""
         with torch.no_grad():
-            alone = {key: _stacked(column).to(self.device) for key, column in self._tokens.padded([row], 1).items()}
+            alone = {key: _stacked(column).to(self.device) for key, column in self.tokens.padded([row], 1).items()}
             ids = alone["input_ids"]
             wanted = self._forward(lambda _: self.module(input_ids=ids, **self._context(alone)), ids)
             # Twice the same: some models refuse more than one row when they know no padding token.
-            padded = self._tokens.padded([row, row], multiple)
+            padded = self.tokens.padded([row, row], multiple)
             batch = self.batch({key: _stacked(column) for key, column in padded.items()})
             found = self.logits(batch.x, batch.context)
         if not wanted.isfinite().all():

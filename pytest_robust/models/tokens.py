@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,11 +20,17 @@ _UNLIMITED = 10**6
 
 @dataclass(frozen=True)
 class Row:
-    """One text without padding: token ids, token types where the tokenizer gives them, and which tokens are special."""
+    """One text without padding: token ids, token types where the tokenizer gives them, and which tokens are special.
+
+    Attributes:
+        places: for each token the part of the text that it is of and its characters there, where asked for; None for others
+            than those of a part.
+    """
 
     ids: list[int]
     types: list[int] | None
     special: list[int]
+    places: list[tuple[int, int, int] | None] | None = None
 
 
 class Tokens:
@@ -59,6 +65,36 @@ class Tokens:
                     row, cut = self._row_of_text(text, i, self.limit), cut + 1
                 rows.append(row)
         return rows, cut
+
+    def read(self, texts: Sequence[Text], *, places: bool = False) -> list[Row]:
+        """One row per text, cut to ``limit``: a call for all of them, which is many times faster than one for each.
+
+        Args:
+            places: also say which characters each token is of; only a tokenizer that is ``fast`` can.
+        """
+        parts = zip(*((text,) if isinstance(text, str) else text for text in texts), strict=True)
+        encoded = self._tokenizer(
+            *map(list, parts), truncation=self.limit is not None, max_length=self.limit, return_special_tokens_mask=True,
+            return_offsets_mapping=places, verbose=False,
+        )  # fmt: skip
+        types = encoded.get("token_type_ids") or [None] * len(texts)
+        rows = zip(encoded["input_ids"], types, encoded["special_tokens_mask"], strict=True)
+        found = [Row(list(ids), kinds and list(kinds), list(special)) for ids, kinds, special in rows]
+        if not places:
+            return found
+        return [
+            replace(row, places=_places(encoded.sequence_ids(i), encoded["offset_mapping"][i]))
+            for i, row in enumerate(found)
+        ]
+
+    def pieces(self, words: Sequence[str]) -> list[list[int]]:
+        """The token ids of each of these pieces of text by itself, without special tokens."""
+        return [list(ids) for ids in self._tokenizer(list(words), add_special_tokens=False, verbose=False)["input_ids"]]
+
+    @property
+    def fast(self) -> bool:
+        """Whether the tokenizer knows which characters a token is of."""
+        return bool(getattr(self._tokenizer, "is_fast", False))
 
     def padded(self, rows: Sequence[Row], multiple: int) -> dict[str, Column]:
         """Columns of (L,) int64 tensors, L a multiple of ``multiple`` where the model's limit allows it."""
@@ -110,6 +146,10 @@ def _limit(tokenizer: Any, module: nn.Module) -> int | None:
 
 def _filled(values: list[int], filler: list[int], length: int) -> Tensor:
     return torch.tensor(values + filler * (length - len(values)), dtype=torch.int64)
+
+
+def _places(parts: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int, int] | None]:
+    return [None if part is None else (part, *span) for part, span in zip(parts, offsets, strict=True)]
 
 
 def _maybe_list(encoded: Any, key: str) -> list[int] | None:

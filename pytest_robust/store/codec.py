@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pytest_robust.data.examples import Text
 from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import Arrays, pack, unpack
@@ -42,6 +43,7 @@ def encode(evaluation: Evaluation) -> tuple[dict[str, Any], Arrays]:
         "identity": None if e.identity is None else asdict(e.identity),
         "cached": e.cached,
         "shown": list(e.shown),
+        "changed": [[row, *pair] for row, pair in e.changed.items()],
     }
     shown = {f"{SHOWN}{row}": pair.numpy() for row, pair in e.shown.items()}
     return content, {name: getattr(e, name) for name in _ARRAYS} | pack(e.witnesses) | shown
@@ -74,6 +76,12 @@ def decode(content: Mapping[str, Any], arrays: Arrays) -> Evaluation:
             cached=c["cached"],
             witnesses=unpack(arrays),
             shown={row: torch.from_numpy(arrays[f"{SHOWN}{row}"]) for row in c["shown"]},
+            changed={row: (_text(clean), _text(changed)) for row, clean, changed in c["changed"]},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from None
+
+
+def _text(value: str | list[str]) -> Text:
+    """JSON knows no tuple: a pair of texts comes back as a list."""
+    return value if isinstance(value, str) else tuple(value)

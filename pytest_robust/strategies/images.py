@@ -66,7 +66,7 @@ def image_transforms(*threats: Transform, levels: int = _LEVELS) -> st.SearchStr
 
 
 def _shares(threat: Transform, levels: int) -> st.SearchStrategy[float]:
-    if threat.dimensions == 0:
+    if threat.terrain == "single":
         # Single points, and nothing between them.
         return st.sampled_from([0.0, 1.0])
     return st.integers(-levels, levels).map(lambda level: level / levels)

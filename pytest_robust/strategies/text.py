@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections import defaultdict
 
 from hypothesis import strategies as st
 
-_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-"""An English keyboard. Each row is shifted right by about half a key against the one above."""
+from pytest_robust.threats.keyboard import neighbours
+
 _WORD = re.compile(r"[^\W\d_]+")
 _SHORTEST = 4
 """Words with fewer letters are left alone, and so are first and last letters: that is where a typo makes another word, and
@@ -50,23 +48,3 @@ def _edited(draw: st.DrawFn, text: str, inside: list[int], max_edits: int) -> st
             key = draw(st.sampled_from(near))
             letters[i] = key if kind == "replace" else text[i] + key
     return "".join(letters)
-
-
-def neighbours(letter: str) -> str:
-    """The letters beside a letter on the keyboard, in its case; none for what is not on it."""
-    near = _NEIGHBOURS.get(letter.lower(), "")
-    return near.upper() if letter.isupper() else near
-
-
-def _adjacent() -> dict[str, str]:
-    near: dict[str, list[str]] = defaultdict(list)
-    pairs = [pair for row in _ROWS for pair in itertools.pairwise(row)]
-    for upper, lower in itertools.pairwise(_ROWS):
-        pairs += [*zip(upper, lower, strict=False), *zip(upper[1:], lower, strict=False)]
-    for one, other in pairs:
-        near[one].append(other)
-        near[other].append(one)
-    return {letter: "".join(sorted(others)) for letter, others in near.items()}
-
-
-_NEIGHBOURS = _adjacent()

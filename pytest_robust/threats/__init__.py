@@ -5,6 +5,8 @@ from __future__ import annotations
 from pytest_robust.budget import Budget, Number
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats.ball import Ball, Bounds
+from pytest_robust.threats.characters import CharacterEdits
+from pytest_robust.threats.edits import Edits
 from pytest_robust.threats.embedding import EmbeddingBall
 from pytest_robust.threats.l0 import L0
 from pytest_robust.threats.l1 import L1
@@ -16,13 +18,14 @@ from pytest_robust.threats.region import Region
 from pytest_robust.threats.spatial import Spatial
 from pytest_robust.threats.summary import ThreatSummary
 from pytest_robust.threats.transform import Transform
+from pytest_robust.threats.words import WordEdits
 
 _BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 NORMS = tuple(_BALLS)
 
 __all__ = [
-    "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "EmbeddingBall", "Linf", "Negation", "Photometric", "Region", "Spatial",
-    "Threat", "ThreatSummary", "Transform", "make",
+    "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "CharacterEdits", "Edits", "EmbeddingBall", "Linf", "Negation",
+    "Photometric", "Region", "Spatial", "Threat", "ThreatSummary", "Transform", "WordEdits", "make",
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.budget import Budget, Number
 from pytest_robust.errors import ThreatError
-from pytest_robust.threats.region import Region, precise, rounded
+from pytest_robust.threats.region import Region, Terrain, precise, rounded
 from pytest_robust.threats.summary import ThreatSummary
 
 Bound = float | Tensor
@@ -64,7 +64,7 @@ class Ball(ABC):
     """
 
     space = "input"
-    dimensions = None
+    terrain: ClassVar[Terrain] = "smooth"
 
     eps: Number | Budget
     bounds: Bounds = (0, 1)

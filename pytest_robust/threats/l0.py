@@ -17,7 +17,7 @@ class L0Geometry:
     name = "l0"
 
     def start(self, region: Region, u: Tensor, v: Tensor) -> Tensor:
-        chosen = _largest(torch.where(region.upper > region.lower, u, -1.0), region.radius)
+        chosen = largest(torch.where(region.upper > region.lower, u, -1.0), region.radius)
         return torch.where(chosen, torch.lerp(region.lower, region.upper, v), region.origin)
 
     def step(self, x: Tensor, grad: Tensor, size: Tensor, region: Region) -> Tensor:
@@ -25,26 +25,26 @@ class L0Geometry:
         # change is worth most to it: so a step can exchange one feature for a better one.
         best = torch.where(grad > 0, region.upper, torch.where(grad < 0, region.lower, x))
         gain = grad * (best - x)
-        moved = torch.where(_largest(gain, size.ceil()) & (gain > 0), best, x)
+        moved = torch.where(largest(gain, size.ceil()) & (gain > 0), best, x)
         worth = torch.where(moved != region.origin, grad * (moved - region.origin), -torch.inf)
-        return torch.where(_largest(worth, region.radius), moved, region.origin)
+        return torch.where(largest(worth, region.radius), moved, region.origin)
 
     def project(self, x: Tensor, region: Region) -> Tensor:
         clamped = x.clamp(region.lower, region.upper)
         # What keeping a feature saves of the squared distance, against putting it back to its origin.
         gain = (x - region.origin).square() - (x - clamped).square()
-        return torch.where(_largest(gain, region.radius), clamped, region.origin)
+        return torch.where(largest(gain, region.radius), clamped, region.origin)
 
     def maximise(self, grad: Tensor, region: Region) -> Tensor:
         gain = grad.abs() * region.room(grad)
         best = torch.where(grad > 0, region.upper, region.lower)
-        return torch.where(_largest(gain, region.radius) & (gain > 0), best, region.origin)
+        return torch.where(largest(gain, region.radius) & (gain > 0), best, region.origin)
 
     def distance(self, delta: Tensor) -> Tensor:
         return (delta != 0).sum(1).to(delta.dtype)
 
 
-def _largest(values: Tensor, k: Tensor) -> Tensor:
+def largest(values: Tensor, k: Tensor) -> Tensor:
     """(rows, features) bool: the k largest values of each row, the first of equal ones."""
     rank = values.argsort(dim=1, descending=True, stable=True)
     places = torch.arange(values.shape[1], device=values.device).expand_as(rank)

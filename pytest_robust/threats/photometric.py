@@ -13,6 +13,7 @@ from pytest_robust.budget import Number
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats.ball import Bounds, checked_bounds, spread
 from pytest_robust.threats.linf import Linf
+from pytest_robust.threats.region import Terrain
 from pytest_robust.threats.transform import Transform, limit
 
 _SWITCH = Linf(1, bounds=(0, 1))
@@ -83,6 +84,7 @@ class Negation(Transform):
     """
 
     norm: ClassVar[str] = "negation"
+    terrain: ClassVar[Terrain] = "single"
 
     region = staticmethod(_SWITCH.region)
     scaled = staticmethod(_SWITCH.scaled)
@@ -96,11 +98,6 @@ class Negation(Transform):
     @cached_property
     def limits(self) -> dict[str, float]:
         return {"negative": 1.0}
-
-    @property
-    def dimensions(self) -> int:
-        """0: a set of single points."""
-        return 0
 
     @property
     def text(self) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from pytest_robust.budget import Budget, Number
-from pytest_robust.threats.region import Region
+from pytest_robust.threats.region import Region, Terrain
 from pytest_robust.threats.summary import ThreatSummary
 
 
@@ -22,13 +22,17 @@ class Threat(Protocol):
     @property
     def space(self) -> str:
         """The space of the points: ``"input"`` or ``"embedding"``, that of the models this threat is for; or
-        ``"transform"``: parameters of a transform through which a model of inputs is seen.
+        ``"transform"``: parameters of a transform through which a model of inputs is seen; or ``"text"``: edits, through
+        which a model of texts is seen.
         """
         ...
 
     @property
-    def dimensions(self) -> int | None:
-        """How many numbers a point has, where they are few; 0: it has but one place to go. None: as many as the input."""
+    def terrain(self) -> Terrain:
+        """What a search has to deal with: ``"smooth"``: as many numbers as the input has, moved by small steps; ``"few"``: a
+        few numbers, such as the parameters of a transform; ``"single"``: one place to go, and nothing between; ``"edits"``:
+        switches, of texts.
+        """
         ...
 
     @property

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Terrain = Literal["smooth", "few", "single", "edits"]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pytest_robust.budget import Budget, Number, exact
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats.ball import describe_bounds
 from pytest_robust.threats.linf import Linf
+from pytest_robust.threats.region import Terrain
 from pytest_robust.threats.summary import ThreatSummary
 
 _BOX = Linf(1, bounds=(-1, 1))
@@ -32,6 +33,7 @@ class Transform(ABC):
 
     space: ClassVar[str] = "transform"
     norm: ClassVar[str]
+    terrain: ClassVar[Terrain] = "few"
 
     # To attacks, the parameters are the Linf ball around no change.
     region = staticmethod(_BOX.region)
@@ -66,10 +68,6 @@ class Transform(ABC):
     def budget(self) -> Budget:
         """1, the whole way to the limits; shown as these."""
         return Budget(Fraction(1), self.text)
-
-    @property
-    def dimensions(self) -> int:
-        return len(self.limits)
 
     def summary(self) -> ThreatSummary:
         """The threat in plain values, for reports."""

@@ -56,7 +56,7 @@ def test_one_step_towards_every_class_finds_the_target_that_logits_hide():
 def test_only_near_misses_are_restarted_and_passes_are_counted(trained, data, monkeypatch):
     first = PGD("margin", n_steps=10, label="first", random_start=False)
     again = PGD("margin", n_steps=5, n_restarts=2, label="again")
-    profile = Profile((Step(first), Step(again, near=0.6)), few=(), most=None, early=False, evidence=True)
+    profile = Profile({"smooth": (Step(first), Step(again, near=0.6))}, most=None, early=False, evidence=True)
     monkeypatch.setitem(PROFILES, "release", profile)
     result = evaluate(trained, data, Linf("0.05"), profile="release")
     survivors = result.passes[result.robust]

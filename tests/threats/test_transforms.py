@@ -145,8 +145,9 @@ def test_only_parameters_with_a_limit_are_part_of_a_point():
         "photometric 0,0.5": ("contrast",),
         "negation 1-x": ("negative",),
     }
-    assert [t.dimensions for t in THREATS] == [3, 1, 3, 2, 1, 1, 0]
-    assert Linf(0.1).dimensions is None
+    assert [len(t.limits) for t in THREATS] == [3, 1, 3, 2, 1, 1, 1]
+    assert [t.terrain for t in THREATS] == ["few"] * 6 + ["single"]
+    assert Linf(0.1).terrain == "smooth"
 
 
 def test_sealed_points_reach_the_limits_and_no_farther():
