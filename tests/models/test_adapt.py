@@ -72,7 +72,7 @@ def test_what_was_settled_is_not_silently_ignored(given: dict[str, Any]) -> None
 def test_a_model_of_the_users_own_kind_is_taken_as_it_is() -> None:
     class Own:
         name, space, device, classes, notes = "own", "input", torch.device("cpu"), None, ()
-        training_parts = approximated = encode = batch = logits = isolated = None
+        training_parts = approximated = dtype = read = encode = batch = logits = isolated = None
 
     own = Own()
     assert adapt(own) is own
