@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
     from pytest_robust.evaluation import Curve, Evaluation, Outcomes, Rate, compare, curve, evaluate
+    from pytest_robust.models import adapt
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
@@ -56,6 +57,7 @@ _HOMES = {
     "data": ("Examples",),
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
     "evaluation": ("Curve", "Evaluation", "Outcomes", "Rate", "compare", "curve", "evaluate"),
+    "models": ("adapt",),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
@@ -68,7 +70,7 @@ __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "Comparison",
     "Curve", "DeepFool", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples", "HopSkipJump", "Linf", "ModelError",
     "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning",
-    "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "compare", "curve", "evaluate",
+    "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "adapt", "compare", "curve", "evaluate",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -59,9 +59,7 @@ class TokenClassifier(EmbeddedText):
                 raise PreflightError("data: these examples have no tags; read them by read(), or give them as references")
             return data
         raw_texts, raw_tags = split(data)
-        if isinstance(raw_texts, dict) and len(raw_texts) == 1:
-            (raw_texts,) = raw_texts.values()
-        texts: list[Text] = [_text(text, i) for i, text in enumerate(_listed(raw_texts, "inputs"))]
+        texts: list[Text] = [_text(text, i) for i, text in enumerate(_listed(_alone(raw_texts), "inputs"))]
         tags = _listed(raw_tags, "labels")
         if len(texts) != len(tags):
             raise PreflightError(f"data: there are {len(texts)} texts, and tags for {len(tags)}; give one list of tags each")
@@ -150,7 +148,13 @@ def _listed(values: object, name: str) -> Sequence[object]:
     raise PreflightError(f"{name}: a {type(values).__name__}; for a token classifier give a list of (text, tags per word)")
 
 
+def _alone(value: object) -> object:
+    """The column of a mapping that has one."""
+    return next(iter(value.values())) if isinstance(value, Mapping) and len(value) == 1 else value
+
+
 def _text(value: object, i: int) -> str:
+    value = _alone(value)
     if isinstance(value, str):
         return value
     words = value.tolist() if isinstance(value, np.ndarray) else value

@@ -16,6 +16,9 @@ from pytest_robust.models import adapt
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.parity import AS_ARGUMENT, IN_PLACE, difference
 
+# transformers 4.57 uses what torch will drop.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+
 KEYS = {"head_dim": 8, "num_key_value_heads": 2}
 TWO_SIDED = {
     "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
