@@ -26,18 +26,33 @@ class Examples:
         labels: (n,) int64.
         ids: content ids, 16 hexadecimal digits each, equal for equal content.
         classes: class names by label, where known.
+        references: what the output of each is held against where a class number does not say it (the tags of a text's
+            words, a translation, relevant documents): strings in the notation of the model that reads them, JSON where
+            they have parts.
     """
 
     inputs: Inputs
     labels: Tensor
     ids: tuple[str, ...]
     classes: tuple[str, ...] | None = None
+    references: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, inputs: Inputs, labels: Tensor, classes: Sequence[str] | None = None) -> Examples:
-        """Examples with their content ids computed."""
-        ids = tuple(content_id(_item(inputs, i), int(label)) for i, label in enumerate(labels.tolist()))
-        return cls(inputs, labels, ids, tuple(map(str, classes)) if classes is not None else None)
+    def of(
+        cls,
+        inputs: Inputs,
+        labels: Tensor,
+        classes: Sequence[str] | None = None,
+        references: Sequence[str] | None = None,
+    ) -> Examples:
+        """Examples with their content ids computed; references, one per example, are part of the content."""
+        held = [None] * len(labels) if references is None else references
+        ids = tuple(
+            content_id(_item(inputs, i), int(label), reference)
+            for i, (label, reference) in enumerate(zip(labels.tolist(), held, strict=True))
+        )
+        names = tuple(map(str, classes)) if classes is not None else None
+        return cls(inputs, labels, ids, names, None if references is None else tuple(references))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,7 +76,13 @@ class Examples:
             inputs = self.inputs[list(indices)]
         else:
             inputs = cast("Inputs", [self.inputs[i] for i in indices])
-        return replace(self, inputs=inputs, labels=self.labels[list(indices)], ids=tuple(self.ids[i] for i in indices))
+        return replace(
+            self,
+            inputs=inputs,
+            labels=self.labels[list(indices)],
+            ids=tuple(self.ids[i] for i in indices),
+            references=None if self.references is None else tuple(self.references[i] for i in indices),
+        )
 
     def groups(self, indices: Sequence[int]) -> list[list[int]]:
         """``indices`` split into runs whose inputs have equal shapes, so that each can be stacked."""
@@ -71,8 +92,8 @@ class Examples:
         return list(by_shape.values())
 
 
-def content_id(item: Tensor | Mapping[str, Tensor] | Text, label: int) -> str:
-    """16 hexadecimal digits of BLAKE2b over the bytes, type and shape of one input and its label."""
+def content_id(item: Tensor | Mapping[str, Tensor] | Text, label: int, reference: str | None = None) -> str:
+    """16 hexadecimal digits of BLAKE2b over the bytes, type and shape of one input, its label, and its reference if any."""
     digest = hashlib.blake2b(digest_size=8)
     parts: list[tuple[str, Tensor | str]]
     if isinstance(item, Mapping):
@@ -85,11 +106,17 @@ def content_id(item: Tensor | Mapping[str, Tensor] | Text, label: int) -> str:
         if isinstance(part, Tensor):
             head, body = f"{key}:{part.dtype}:{tuple(part.shape)}", _bytes(part)
         else:
-            body = part.encode(errors="surrogatepass")  # text from the web holds lone surrogates
+            body = _encoded(part)
             head = f"{key}:str:{len(body)}"
         digest.update(head.encode() + b"\0" + body)
     digest.update(f"label:{label}".encode())
+    if reference is not None:
+        digest.update(b"\0reference:" + _encoded(reference))
     return digest.hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # text from the web holds lone surrogates
 
 
 def _bytes(tensor: Tensor) -> bytes:

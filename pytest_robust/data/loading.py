@@ -58,9 +58,7 @@ def load(data: object, *, classes: Sequence[str] | None = None) -> Examples:
         if not len(data):
             raise PreflightError("data: there are no examples; give at least one")
         return data if classes is None else replace(data, classes=tuple(map(str, classes)))
-    with preserved_random_state():
-        _fix_seeds()
-        raw_inputs, raw_labels = _split(data)
+    raw_inputs, raw_labels = split(data)
     names = _names_of(data) if classes is None else tuple(map(str, classes))
     inputs, labels = as_inputs(raw_inputs), as_labels(raw_labels, names)
     n = count(inputs)
@@ -78,8 +76,18 @@ def _fix_seeds() -> None:
     torch.default_generator.manual_seed(0)
 
 
+def split(data: object) -> tuple[object, object]:
+    """Inputs and labels of what ``load`` accepts, but for ``Examples``; each still as the user has them.
+
+    Raises:
+        PreflightError: empty, or of a form not known.
+    """
+    with preserved_random_state():
+        _fix_seeds()
+        return _split(data)
+
+
 def _split(data: object) -> tuple[object, object]:
-    """Inputs and labels, each still as the user has them."""
     if isinstance(data, Mapping):
         return _split_mapping(data, "data")
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:

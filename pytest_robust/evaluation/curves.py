@@ -13,6 +13,7 @@ import torch
 
 from pytest_robust.attacks import Attack
 from pytest_robust.budget import Budget, Number
+from pytest_robust.evaluation.preflight import check_grain
 from pytest_robust.evaluation.prepare import Prepared, opened
 from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.rate import Rate
@@ -169,6 +170,7 @@ def curve(
         draws=None,
         autocast=autocast,
     ) as known:
+        check_grain(known.adapted, known.encoded, threats[0])
         bisection = _Bisection(known.preflighted(), threats, name, progress)
         bisection.run()
         return bisection.curve(profile)

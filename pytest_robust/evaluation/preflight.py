@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from pytest_robust.levels import Level
 from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.protocol import Batch, Model
 from pytest_robust.objectives import Untargeted
-from pytest_robust.threats import Threat
+from pytest_robust.threats import EmbeddingBall, Threat
 from pytest_robust.waivers import WAIVABLE, checked_waivers
 
 _SLACK = 1e-5
@@ -28,6 +29,9 @@ _SURE = 0.01
 """Error probability of the chance test, on either side."""
 _TINY, _HUGE = 1 / 1000, 1 / 2
 """Shares of the range of inputs below and from which a budget per feature is hardly meant in their units."""
+_HALF = (torch.bfloat16, torch.float16)
+_GRAINS = 4
+"""Spacings of numbers at a typical coordinate below which a budget is lost in rounding."""
 _GRADIENTS = 8
 """Examples on which a gradient is tried: all must fail before the model is said to have none."""
 
@@ -110,6 +114,7 @@ def preflight(
     findings = Findings(waive)
     passes = Passes(model, batch_size)
     _check_unit(threat, findings)
+    check_grain(model, examples, threat)
     _check_inputs(model, examples, threat, batch_size, findings)
     logits = clean_logits(model, examples, passes)
     check_finite(logits, examples)
@@ -117,10 +122,30 @@ def preflight(
     predicted, correct = _elected(model, examples, passes) if passes.random else _plain(logits, examples)
     _check_variety(logits, predicted, examples, findings)
     _check_probabilities(logits, findings)
-    _check_chance(correct, logits.shape[1], findings)
+    if examples.references is None:  # else the outputs are no alternatives that one could guess among
+        _check_chance(correct, logits.shape[1], findings)
     if model.space != "text":  # a function of texts has none, and says so
         _check_gradient(model, examples, passes, findings)
     return Preflight(logits, correct, predicted, tuple(findings.checks), passes.forward, passes.backward)
+
+
+def check_grain(model: Model, examples: Examples, threat: Threat) -> None:
+    """Raises PreflightError for an embedding ball that half precision rounds away: every example would survive."""
+    if not isinstance(threat, EmbeddingBall) or threat.budget.value == 0 or model.dtype not in _HALF:
+        return
+    batch = model.batch(examples.take(max(examples.groups(range(len(examples))), key=len)[:_GRADIENTS]))
+    free = torch.ones_like(batch.x[..., :1], dtype=torch.bool) if batch.free is None else batch.free
+    typical = float(batch.x[free.expand_as(batch.x)].abs().median().clamp(min=torch.finfo(model.dtype).tiny))
+    grain = torch.finfo(model.dtype).eps * 2.0 ** math.floor(math.log2(typical))
+    change = threat.per_coordinate(batch.x.shape[-1], int(free.sum()) // len(batch.x))
+    if change < _GRAINS * grain:
+        spent = "" if threat.norm == "linf" else f", {change:.2g} per coordinate when spent evenly,"
+        raise PreflightError(
+            f"grain: eps {threat.budget}{spent} is {change / grain:.2g} times the spacing of "
+            f"{str(model.dtype).removeprefix('torch.')} numbers at the median coordinate ({grain:.2g} at {typical:.2g}): "
+            f"the attack would be rounded away, and everything survive. At least {_GRAINS} times are needed: evaluate "
+            f"model.float(), or {_GRAINS * grain / change:.2g} times this eps"
+        )
 
 
 def _batches(model: Model, examples: Examples, size: int) -> Iterator[tuple[list[int], Batch]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pytest_robust.attacks import Attack
-from pytest_robust.data import load, stratified
+from pytest_robust.data import stratified
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import PreflightError, ThreatError
 from pytest_robust.evaluation.memory import Past
@@ -28,7 +28,7 @@ from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Tally
 from pytest_robust.models import NonDifferentiable, Normalize, Randomised, adapt
 from pytest_robust.models.edited import Edited
-from pytest_robust.models.hugging_face import TextModel
+from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.protocol import Model
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
@@ -193,7 +193,7 @@ def opened(
         raise ValueError("draws are for threats whose points are numbers; edits of texts are not voted on yet")
     if draws is not None:
         adapted, attacked = (Randomised(seen, int(draws), seed) for seen in (adapted, attacked))
-    examples, notes = _selected(load(data, classes=adapted.classes), objective, chosen, n, seed)
+    examples, notes = _selected(adapted.read(data), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
         encoded = attacked.encode(examples)
@@ -225,7 +225,7 @@ def under(model: Model, threat: Threat) -> Model:
     """
     if isinstance(threat, Transform) and model.space == "input":
         return Transformed(model, threat.origin, threat.apply)
-    if isinstance(threat, Edits) and isinstance(model, (TextModel, TextFunction)):
+    if isinstance(threat, Edits) and isinstance(model, (EmbeddedText, TextFunction)):
         return Edited(model, sites=threat.sites, edited=edited, most_options=threat.most_options)
     if threat.space == model.space and not isinstance(threat, Edits):
         return model

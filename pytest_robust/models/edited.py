@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pytest_robust.data.examples import Examples, Inputs, Text
 from pytest_robust.errors import PreflightError
-from pytest_robust.models.hugging_face import TextModel
+from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.protocol import Batch
+from pytest_robust.models.spans import Span
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.tokens import Row
 
@@ -57,19 +58,21 @@ class Edited:
 
     def __init__(
         self,
-        model: TextModel | TextFunction,
+        model: EmbeddedText | TextFunction,
         *,
-        sites: Callable[[Text], Sequence[Any]],
+        sites: Callable[[Text, Sequence[Span] | None], Sequence[Any]],
         edited: Callable[[Text, Sequence[Any]], Text],
         most_options: int,
     ) -> None:
         """
         Args:
-            sites: of a text, as a threat of edits lists them. edited: the text with edits made. most_options: of any site.
+            sites: of a text, in these spans of it, as a threat of edits lists them. edited: the text with edits made.
+            most_options: of any site.
         """
         self._model, self._sites_of, self._edited, self._most = model, sites, edited, most_options
         self.name, self.device, self.classes = model.name, model.device, model.classes
-        self.notes, self.approximated = model.notes, model.approximated
+        self.notes, self.approximated, self.dtype = model.notes, model.approximated, model.dtype
+        self._examples: Examples | None = None
         self._texts: list[Text] = []
         self._sites: list[Sequence[Any]] = []
         self._options: dict[int, _Options] = {}
@@ -78,10 +81,13 @@ class Edited:
     @property
     def differentiable(self) -> bool:
         """Whether gradients can lead a search: the model has them, and its tokenizer says where tokens come from."""
-        return isinstance(self._model, TextModel) and self._model.tokens.fast
+        return isinstance(self._model, EmbeddedText) and self._model.knows_places
 
     def training_parts(self) -> tuple[str, ...]:
         return self._model.training_parts()
+
+    def read(self, data: object) -> Examples:
+        return self._model.read(data)
 
     def encode(self, examples: Examples) -> Examples:
         """Encoded for the model, and for the edits.
@@ -92,8 +98,9 @@ class Edited:
         inputs = examples.inputs
         if not isinstance(inputs, list) or isinstance(inputs[0], Tensor):
             raise PreflightError("inputs: edits are of texts, and token ids were given; give (text, label) pairs")
-        self._texts = inputs
-        self._sites = [self._sites_of(text) for text in self._texts]
+        self._examples, self._texts = examples, inputs
+        spans = [self._model.attackable(text) if isinstance(self._model, EmbeddedText) else None for text in self._texts]
+        self._sites = [self._sites_of(text, inside) for text, inside in zip(self._texts, spans, strict=True)]
         self._options = {}
         encoded = self._model.encode(examples)
         self.notes = self._model.notes
@@ -114,8 +121,9 @@ class Edited:
         rows, texts = context[_ROW].tolist(), self.texts(x, context)
         if isinstance(self._model, TextFunction):
             return self._model.of(texts).to(x.device)
+        assert self._examples is not None, "encode() comes first"
         model, led = self._model, x.requires_grad and self.differentiable
-        tokens = model.tokens.read(texts, places=led)
+        tokens = model.rows(replace(self._examples.subset(rows), inputs=texts))
         by_length: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(tokens):
             by_length[len(model.padded([row])["input_ids"][0])].append(i)
@@ -126,8 +134,10 @@ class Edited:
             point = batch.x
             if led:
                 options = [self._options_of(rows[i]) for i in group]
-                made = [self._taken(x[i], rows[i]) for i in group]
-                owners = [_owners(tokens[i], o.words, taken) for i, o, taken in zip(group, options, made, strict=True)]
+                owners = [
+                    _owners(tokens[i], _moved(one.words, self._taken(x[i], rows[i]), self._begins(texts[i])))
+                    for i, one in zip(group, options, strict=True)
+                ]
                 led_point: Any = _Led.apply
                 point = led_point(point, x[group], model.embedded, options, owners)
             parts.append(model.logits(point, batch.context))
@@ -159,6 +169,11 @@ class Edited:
     def _taken(self, point: Tensor, row: int) -> list[Any]:
         """The edits of one point, (S, C)."""
         return [self._sites[row][site].options[option] for site, option in (point.detach() > 0.5).nonzero().tolist()]
+
+    @staticmethod
+    def _begins(text: Text) -> tuple[int, ...]:
+        """Where each part begins, in characters counted through all of them."""
+        return (0,) if isinstance(text, str) else (0, len(text[0]))
 
     def _options_of(self, row: int) -> _Options:
         if row not in self._options:
@@ -193,7 +208,7 @@ class Edited:
     def _pieces_of(self, pieces: list[str]) -> list[list[int]]:
         new = [piece for piece in dict.fromkeys(pieces) if piece not in self._pieces]
         if new:
-            self._pieces.update(zip(new, cast("TextModel", self._model).tokens.pieces(new), strict=True))
+            self._pieces.update(zip(new, cast("EmbeddedText", self._model).pieces(new), strict=True))
         return [self._pieces[piece] for piece in pieces]
 
 
@@ -228,20 +243,27 @@ def _mean(worth: Tensor, tokens: Tensor, word: Tensor) -> Tensor:
     return each.sum(1) / there.sum(1).clamp_min(1)
 
 
-def _owners(row: Row, words: list[tuple[int, int, int]], taken: Sequence[Any]) -> list[int]:
-    """For each token the number of the word that it is of, where edits have moved the words; ``len(words)``: of none."""
-    spans = []
+def _moved(words: list[tuple[int, int, int]], taken: Sequence[Any], begins: tuple[int, ...]) -> list[Span]:
+    """Where edits have moved the words, in characters counted through all parts of the text."""
+    found = []
     for part, start, end in words:
-        before = sum(len(e.new) - (e.end - e.start) for e in taken if e.part == part and e.end <= start)
-        inside = sum(len(e.new) - (e.end - e.start) for e in taken if e.part == part and start <= e.start < end)
-        spans.append((part, start + before, end + before + inside))
-    owners = []
-    number = 0
+        longer = [(e.start, len(e.new) - (e.end - e.start)) for e in taken if e.part == part]
+        before = sum(by for place, by in longer if place < start)
+        inside = sum(by for place, by in longer if start <= place < end)
+        found.append((begins[part] + start + before, begins[part] + end + before + inside))
+    return found
+
+
+def _owners(row: Row, words: list[Span]) -> list[int]:
+    """For each token the number of the word that it is of; ``len(words)``: of none. Both stand in the order of the text."""
+    owners, number = [], 0
     for place in row.places or []:
-        while place is not None and number < len(spans) and (spans[number][0], spans[number][2]) <= (place[0], place[1]):
+        if place is None:
+            owners.append(len(words))
+            continue
+        while number < len(words) and words[number][1] <= place[0]:
             number += 1
-        part, start, end = spans[number] if number < len(spans) else (-1, 0, 0)
-        inside = place is not None and place[0] == part and place[1] < end and place[2] > start
+        inside = number < len(words) and place[1] > words[number][0]
         owners.append(number if inside else len(words))
     return owners
 

@@ -30,8 +30,17 @@ class Forward:
         Raises:
             ModelError: the model raised, or returned no logits. Running out of memory is raised as it is.
         """
+        return as_logits(self.output(model, x), len(x)).to(x.device)
+
+    def output(self, model: Callable[[Tensor], object], x: Tensor) -> object:
+        """What ``model`` returns at ``x``, whatever it is.
+
+        Raises:
+            ModelError: the model raised. Running out of memory is raised as it is.
+        """
+        safe = x.requires_grad and x.is_leaf and not self._writes_input
         try:
-            return self._logits(model, x)
+            return model(x if safe else x.clone())
         except RobustError:
             raise
         except Exception as error:
@@ -39,12 +48,8 @@ class Forward:
                 raise
             if not self._writes_input and _IN_PLACE_ON_LEAF in str(error).lower():
                 self._writes_input = True
-                return self(model, x)
+                return self.output(model, x)
             raise ModelError(self._explain(error, x)) from error
-
-    def _logits(self, model: Callable[[Tensor], object], x: Tensor) -> Tensor:
-        safe = x.requires_grad and x.is_leaf and not self._writes_input
-        return as_logits(model(x if safe else x.clone()), len(x)).to(x.device)
 
     def _explain(self, error: Exception, x: Tensor) -> str:
         text = " ".join(str(error).split())

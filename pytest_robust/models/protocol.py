@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pytest_robust.data import load
 from pytest_robust.data.examples import Examples, Inputs
 
 
@@ -35,6 +36,7 @@ class Model(Protocol):
         name: how reports call the model.
         space: the space of the point, ``"input"`` or ``"embedding"``. A threat is made for one space.
         device: where ``batch`` puts tensors and ``logits`` runs.
+        dtype: the type of the model's numbers, to which ``logits`` casts the point: it may be coarser than the point's.
         classes: class names where the model knows them.
         notes: what the user should know about how the inputs were encoded, in sentences.
         approximated: names of parts whose gradient is, on the user's word, one of something close to them (BPDA).
@@ -43,6 +45,7 @@ class Model(Protocol):
     name: str
     space: str
     device: torch.device
+    dtype: torch.dtype
     classes: tuple[str, ...] | None
     notes: tuple[str, ...]
     approximated: tuple[str, ...]
@@ -50,6 +53,17 @@ class Model(Protocol):
     def training_parts(self) -> tuple[str, ...]:
         """The parts, as the user left them, that are in training mode and act differently in it."""
         ...
+
+    def read(self, data: object) -> Examples:
+        """The user's data as examples, by default what ``load`` makes of it.
+
+        A model whose outputs are held against more than a class number gives its examples ``references``, and labels such
+        that its logits can be judged by them.
+
+        Raises:
+            PreflightError: data of a form that this model has no use for.
+        """
+        return load(data, classes=self.classes)
 
     def encode(self, examples: Examples) -> Examples:
         """The examples with inputs turned into tensors (tokenised, say); ids and labels stay."""

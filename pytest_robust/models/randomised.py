@@ -42,12 +42,15 @@ class Randomised:
         """
         self._model, self.draws, self._seed = model, draws, seed
         self.name, self.space, self.device, self.classes = model.name, model.space, model.device, model.classes
-        self.approximated, self.notes = model.approximated, model.notes
+        self.dtype, self.approximated, self.notes = model.dtype, model.approximated, model.notes
         self._acting = random_parts(getattr(model, "module", None))
 
     def training_parts(self) -> tuple[str, ...]:
         """Those that are not meant to be random: batch statistics."""
         return tuple(part for part in self._model.training_parts() if part not in self._acting)
+
+    def read(self, data: object) -> Examples:
+        return self._model.read(data)
 
     def encode(self, examples: Examples) -> Examples:
         encoded = self._model.encode(examples)

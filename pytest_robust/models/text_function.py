@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pytest_robust.data import load
 from pytest_robust.data.examples import Examples, Inputs, Text
 from pytest_robust.errors import ModelError, PreflightError, RobustError
 from pytest_robust.models.outputs import as_logits, is_out_of_memory
@@ -33,6 +34,7 @@ class TextFunction:
     approximated: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     device = torch.device("cpu")
+    dtype = torch.float64
 
     def __init__(
         self,
@@ -66,6 +68,9 @@ class TextFunction:
     def training_parts(self) -> tuple[str, ...]:
         """None: nothing is known of what is inside."""
         return ()
+
+    def read(self, data: object) -> Examples:
+        return load(data, classes=self.classes)
 
     def encode(self, examples: Examples) -> Examples:
         """The numbers of the texts.

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from pytest_robust.data import load
 from pytest_robust.data.examples import Column, Examples, Inputs
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.models.bpda import NonDifferentiable, approximated, approximations
@@ -56,8 +57,8 @@ class TorchModel:
         self.approximated = tuple(self._approximations)
         self.module, self.device = placed(module, device)
         self.classes = class_names(getattr(module, "config", None), classes)
-        self._dtype = floating_dtype(self.module)
-        self._point_dtype = torch.float64 if self._dtype == torch.float64 else torch.float32
+        self.dtype = floating_dtype(self.module)
+        self._point_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         self._normalize = None if normalize is None else _mean_and_std(normalize, self.device, self._point_dtype)
         self._forward = Forward(self.name)
         self._point: str | None = None
@@ -65,6 +66,9 @@ class TorchModel:
     def training_parts(self) -> tuple[str, ...]:
         """The submodules in training mode that act differently in it."""
         return training_parts(self.module)
+
+    def read(self, data: object) -> Examples:
+        return load(data, classes=self.classes)
 
     def encode(self, examples: Examples) -> Examples:
         """The examples as they are.
@@ -103,7 +107,7 @@ class TorchModel:
         if self._normalize is not None:
             mean, std = (_along_channels(part, x) for part in self._normalize)
             x = (x - mean) / std
-        return x.to(self._dtype)
+        return x.to(self.dtype)
 
     def _choose_point(self, inputs: Inputs) -> str:
         """The name of the column that the attack moves, empty for a tensor."""

@@ -27,10 +27,13 @@ class Transformed:
         """
         self._model, self._origin, self._apply = model, origin, apply
         self.name, self.device, self.classes = model.name, model.device, model.classes
-        self.notes, self.approximated = model.notes, model.approximated
+        self.dtype, self.notes, self.approximated = model.dtype, model.notes, model.approximated
 
     def training_parts(self) -> tuple[str, ...]:
         return self._model.training_parts()
+
+    def read(self, data: object) -> Examples:
+        return self._model.read(data)
 
     def encode(self, examples: Examples) -> Examples:
         return self._model.encode(examples)

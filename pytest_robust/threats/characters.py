@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pytest_robust.errors import ThreatError
-from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance
+from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance, within
 from pytest_robust.threats.keyboard import MOST_NEIGHBOURS, neighbours
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -107,10 +107,9 @@ class CharacterEdits(Edits):
     def most_options(self) -> int:
         return sum(most for _, most in map(_KINDS.__getitem__, self.kinds))
 
-    def sites(self, text: Text, spans: Sequence[Sequence[Span]] | None = None) -> list[Site]:
+    def sites(self, text: Text, spans: Sequence[Span] | None = None) -> list[Site]:
         found = []
-        for number, part in enumerate(as_parts(text)):
-            inside = [(0, len(part))] if spans is None else spans[number]
+        for number, part, inside in within(text, spans):
             for match in _WORD.finditer(part):
                 start, end = match.span()
                 if end - start < self.shortest or not any(low <= start and end <= high for low, high in inside):

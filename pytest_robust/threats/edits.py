@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -72,11 +72,11 @@ class Edits(ABC):
         """The most options that a site can have, whatever the text."""
 
     @abstractmethod
-    def sites(self, text: Text, spans: Sequence[Sequence[Span]] | None = None) -> list[Site]:
+    def sites(self, text: Text, spans: Sequence[Span] | None = None) -> list[Site]:
         """The sites of a text, in its order.
 
         Args:
-            spans: for each part of the text, the characters that may be changed; None: all.
+            spans: the (start, end) of the characters that may be changed, of a pair counted through both texts; None: all.
         """
 
     @abstractmethod
@@ -197,6 +197,15 @@ def edited(text: Text, edits: Iterable[Edit]) -> Text:
         part = parts[edit.part]
         parts[edit.part] = part[: edit.start] + edit.new + part[edit.end :]
     return parts[0] if isinstance(text, str) else tuple(parts)
+
+
+def within(text: Text, spans: Sequence[Span] | None) -> Iterator[tuple[int, str, list[Span]]]:
+    """Each part of a text with its number and the spans, counted within it, that may be changed."""
+    begin = 0
+    for number, part in enumerate(as_parts(text)):
+        inside = [(0, len(part))] if spans is None else [(start - begin, end - begin) for start, end in spans]
+        yield number, part, inside
+        begin += len(part)
 
 
 def as_parts(text: Text) -> tuple[str, ...]:

@@ -47,6 +47,15 @@ class EmbeddingBall(Ball):
     def geometry(self) -> Geometry:
         return _GEOMETRIES[self.norm]
 
+    def per_coordinate(self, features: int, tokens: int) -> float:
+        """The change of each coordinate when the budget is spent evenly.
+
+        Args:
+            features: coordinates of a token. tokens: those of a text that may move.
+        """
+        together = features * (tokens if self.per == "sequence" else 1)
+        return self._radius if self.norm == "linf" else self._radius / together**0.5
+
     def _fold(self, tensor: Tensor) -> Tensor:
         return tensor.flatten(0, 1) if self.per == "token" else tensor.flatten(1)
 

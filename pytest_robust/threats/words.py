@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pytest_robust.budget import Budget
 from pytest_robust.errors import ThreatError
-from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance
+from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance, within
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
@@ -55,10 +55,9 @@ class WordEdits(Edits):
     def most_options(self) -> int:
         return self.most
 
-    def sites(self, text: Text, spans: Sequence[Sequence[Span]] | None = None) -> list[Site]:
+    def sites(self, text: Text, spans: Sequence[Span] | None = None) -> list[Site]:
         found = []
-        for number, part in enumerate(as_parts(text)):
-            inside = [(0, len(part))] if spans is None else spans[number]
+        for number, part, inside in within(text, spans):
             for match in _WORD.finditer(part):
                 start, end = match.span()
                 if any(low <= start and end <= high for low, high in inside):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from pytest_robust.data.examples import Examples, content_id
@@ -68,3 +69,18 @@ def test_groups_have_equal_shapes_and_keep_the_order() -> None:
     assert Examples.of(rows, torch.tensor([0, 0, 1])).groups([0, 1, 2]) == [[0, 2], [1]]
     assert Examples.of(torch.zeros(3, 2), torch.tensor([0, 0, 1])).groups([2, 0]) == [[2, 0]]
     assert Examples.of(["a", "b c"], torch.tensor([0, 1])).groups([0, 1]) == [[0, 1]]
+
+
+def test_references_are_part_of_the_content_and_travel_with_it() -> None:
+    labels = torch.tensor([0, 0, 0])
+    plain = Examples.of(["a", "b", "c"], labels)
+    held = Examples.of(["a", "b", "c"], labels, references=["x", "y", ""])
+    assert plain.references is None
+    assert held.references == ("x", "y", "")
+    assert not set(plain.ids) & set(held.ids)
+    assert Examples.of(["a"], labels[:1], references=["y"]).ids != held.ids[:1]
+    assert content_id("a", 0, "x") == held.ids[0]
+    chosen = held.subset([2, 0])
+    assert (chosen.references, chosen.ids) == (("", "x"), (held.ids[2], held.ids[0]))
+    with pytest.raises(ValueError, match="zip"):
+        Examples.of(["a", "b", "c"], labels, references=["x"])

@@ -340,7 +340,7 @@ def test_a_model_of_another_kind_has_no_modes() -> None:
     class Own:
         name, space, device, classes, notes = "own", "input", torch.device("cpu"), None, ()
         approximated = ()
-        encode = batch = logits = isolated = None
+        dtype = read = encode = batch = logits = isolated = None
 
         def training_parts(self) -> tuple[str, ...]:
             return ()

@@ -59,7 +59,7 @@ def test_typos_are_found_where_they_exist(k, black_box):
     threat = CharacterEdits(k)
     data = [(text, label) for text, label in TEXTS if bool(model(**tokens([text], return_tensors="pt")).argmax() == label)]
     assert len(data) > 10
-    data = data[::2]
+    data = data[-12:]
     result = evaluate(
         as_function(model, tokens) if black_box else (model, tokens), data, threat, profile="release",
         waive={"chance": "few texts"},

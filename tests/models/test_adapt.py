@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from pytest_robust.data import load
 from pytest_robust.errors import ModelError
-from pytest_robust.models import adapt
+from pytest_robust.models import Randomised, adapt
 from pytest_robust.models.torch_module import TorchModel
+from pytest_robust.models.transformed import Transformed
 
 X = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
 NET = nn.Linear(3, 2)
@@ -72,7 +73,7 @@ def test_what_was_settled_is_not_silently_ignored(given: dict[str, Any]) -> None
 def test_a_model_of_the_users_own_kind_is_taken_as_it_is() -> None:
     class Own:
         name, space, device, classes, notes = "own", "input", torch.device("cpu"), None, ()
-        training_parts = approximated = encode = batch = logits = isolated = None
+        training_parts = approximated = dtype = read = encode = batch = logits = isolated = None
 
     own = Own()
     assert adapt(own) is own
@@ -171,3 +172,14 @@ def test_a_function_cannot_be_moved() -> None:
     for function in (lambda x: far(x), lambda x: holder.nets[0](x)):
         with pytest.raises(ModelError, match="modules that are on meta"):
             adapt(function, device="cpu")
+
+
+def test_every_model_reads_data() -> None:
+    net = nn.Linear(3, 2).double()
+    data = (torch.zeros(2, 3, 1, 1), [0, 1])
+    seen = Transformed(adapt(net, classes=["cat", "dog"]), lambda images: images[:, :1, 0, 0], lambda images, _: images)
+    for model in (adapt(net, classes=["cat", "dog"]), Randomised(adapt(net, classes=["cat", "dog"]), 2, 0), seen):
+        examples = model.read(data)
+        assert examples.ids == load(data).ids
+        assert examples.classes == ("cat", "dog")
+        assert model.dtype == torch.float64

@@ -5,47 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from toy_texts import GPT2, SMALL, TEXTS, network, tokenizer, tokenizers, transformers
 
 from pytest_robust.data import Examples, load
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.models import adapt
-
-transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
-
-WORDS = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "bad", "film", "good", "great", "is", "not", "the", "this", "very", "was",
-]  # fmt: skip
-SMALL = {
-    "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-    "num_labels": 3, "max_position_embeddings": 80, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
-}  # fmt: skip
-TEXTS = [("the film was great", 1), ("this is a very bad film", 0), ("this " * 40, 2), ("good " * 16, 1)]
-
-
-def tokenizer(*, types: bool = False, **special: str) -> Any:
-    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    raw.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = special or {"pad_token": "[PAD]"}
-    inputs = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", model_max_length=64,
-        model_input_names=inputs, **special,
-    )  # fmt: skip
-
-
-def network(kind: str = "Bert", **config: Any) -> Any:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        config_class = getattr(transformers, f"{kind}Config")
-        return getattr(transformers, f"{kind}ForSequenceClassification")(config_class(**{**SMALL, **config})).eval()
-
-
-GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 80}
 
 
 def test_texts_become_padded_rows_that_keep_their_ids() -> None:
@@ -67,7 +31,7 @@ def test_the_point_is_the_embeddings_and_only_words_are_free() -> None:
     batch = model.batch(model.encode(load(TEXTS)).take([0, 1]))
     assert batch.x.shape == (2, 16, 16)
     assert not batch.x.requires_grad
-    assert sorted(batch.context) == ["attention_mask", "token_type_ids"]
+    assert sorted(batch.context) == ["attention_mask", "input_ids", "token_type_ids"]
     assert batch.free is not None
     assert batch.free.dtype == torch.bool
     assert batch.free.squeeze(-1).tolist() == [
@@ -76,34 +40,6 @@ def test_the_point_is_the_embeddings_and_only_words_are_free() -> None:
     ]
     ids = torch.tensor([2, 11, 6, 14, 8, 3])
     assert torch.equal(batch.x[0, :6], net.get_input_embeddings()(ids))
-
-
-@pytest.mark.parametrize(
-    ("kind", "config", "lengths"),
-    [
-        ("Bert", {}, [16, 16, 48, 32]),
-        ("Roberta", {}, [16, 16, 48, 32]),
-        ("DistilBert", {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}, [16, 16, 48, 32]),
-        ("DebertaV2", {}, [16, 16, 48, 32]),
-        # These read the last position, which padding would change.
-        ("GPT2", GPT2, [6, 8, 42, 18]),
-        ("Gemma", {"head_dim": 8, "num_key_value_heads": 2}, [6, 8, 42, 18]),
-    ],
-)
-def test_logits_are_those_of_the_token_ids(kind: str, config: dict[str, Any], lengths: list[int]) -> None:
-    net, tokens = network(kind, **config), tokenizer()
-    model = adapt((net, tokens))
-    encoded = model.encode(load(TEXTS))
-    assert isinstance(encoded.inputs, dict)
-    assert [len(row) for row in encoded.inputs["input_ids"]] == lengths
-    with model.isolated():
-        for i, (text, _) in enumerate(TEXTS):
-            batch = model.batch(encoded.take([i]))
-            x = batch.x.requires_grad_()
-            logits = model.logits(x, batch.context)
-            assert torch.allclose(logits, net(**tokens(text, return_tensors="pt")).logits, atol=1e-5)
-            (grad,) = torch.autograd.grad(logits.sum(), x)
-            assert grad[batch.free.expand_as(grad)].abs().sum() > 0
 
 
 def test_half_precision_keeps_a_fine_point() -> None:
@@ -205,27 +141,6 @@ def test_other_pipelines_are_refused() -> None:
     pipe.__abstractmethods__ = frozenset()
     with pytest.raises(ModelError, match=r"FillMaskPipeline.*text-classification"):
         adapt(pipe())
-
-
-def test_an_unscaled_embedding_is_caught_by_its_logits() -> None:
-    class Scaled(nn.Module):
-        """Scales embeddings only on the way from token ids, as Marian does."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network()
-            self.config = self.inner.config
-
-        def get_input_embeddings(self) -> nn.Module:
-            return self.inner.get_input_embeddings()
-
-        def forward(self, input_ids: Any = None, inputs_embeds: Any = None, attention_mask: Any = None) -> Tensor:
-            if inputs_embeds is None:
-                inputs_embeds = self.get_input_embeddings()(input_ids) * 4
-            return self.inner(inputs_embeds=inputs_embeds, attention_mask=attention_mask).logits
-
-    with pytest.raises(ModelError, match=r"Scaled gives other logits.*differ by \d.*allowed 0\.0001"):
-        adapt((Scaled(), tokenizer())).encode(load(TEXTS))
 
 
 @pytest.mark.parametrize(

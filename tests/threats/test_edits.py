@@ -81,8 +81,17 @@ def test_both_parts_of_a_pair_are_edited():
 
 def test_only_the_given_spans_are_edited():
     text = "system: be kind. user: some words"
-    sites = CharacterEdits(1).sites(text, [[(text.index("some"), len(text))]])
+    sites = CharacterEdits(1).sites(text, [(text.index("some"), len(text))])
     assert {text[slice(*site.word)] for site in sites} == {"some", "words"}
+
+
+def test_spans_of_a_pair_are_counted_through_both_texts():
+    pair = ("first words", "other words")
+    sites = CharacterEdits(1).sites(pair, [(6, 11), (11, 16)])
+    assert {(site.options[0].part, pair[site.options[0].part][slice(*site.word)]) for site in sites} == {
+        (0, "words"),
+        (1, "other"),
+    }
 
 
 def test_of_overlapping_edits_the_first_is_made():

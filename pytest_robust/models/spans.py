@@ -1,0 +1,70 @@
+"""The characters of a text that may be attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pytest_robust.data.examples import Text
+from pytest_robust.errors import ModelError, PreflightError
+
+Span = tuple[int, int]
+"""Characters from start to end, the end not included."""
+Spans = Callable[[Text], Sequence[Span]]
+"""From a text, or a pair as a tuple, to its spans. Of a pair, characters are counted through both texts: the first of the
+second is number ``len(first)``."""
+
+
+def checked_spans(spans: object) -> Spans | None:
+    """Raises ModelError for what is not a function."""
+    if spans is not None and not callable(spans):
+        raise ModelError(
+            f"spans={spans!r:.80} is no function; give one from a text to the (start, end) of what may be attacked in it"
+        )
+    return spans
+
+
+def attackable(spans: Spans | None, text: Text) -> list[Span]:
+    """What may be attacked of ``text``: what ``spans`` gives, all of it without; a pair has a span for each of its texts.
+
+    Raises:
+        PreflightError: no pairs of whole numbers, a span that is empty, beyond the text, or across the texts of a pair.
+    """
+    ends = _ends(text)
+    if spans is None:
+        return [(start, end) for start, end in zip((0, *ends[:-1]), ends, strict=True) if start < end]
+    given = spans(text)
+    try:
+        found = [(int(start), int(end)) for start, end in given]
+    except (TypeError, ValueError):
+        raise PreflightError(
+            f"spans: for {_shown(text)} the function returned {given!r:.80}; return a list of (start, end), in characters"
+        ) from None
+    for start, end in found:
+        if not 0 <= start < end <= ends[-1]:
+            raise PreflightError(
+                f"spans: ({start}, {end}) is no part of {_shown(text)}, which has {ends[-1]} characters; "
+                "a span has 0 <= start < end <= length"
+            )
+        if any(start < border < end for border in ends[:-1]):
+            raise PreflightError(
+                f"spans: ({start}, {end}) reaches from the first text of the pair {_shown(text)} into the second, which "
+                f"begins at {ends[0]}; give one span for each"
+            )
+    return found
+
+
+def is_inside(place: Span | None, spans: Sequence[Span]) -> bool:
+    """Whether all characters of a token lie in one of the spans."""
+    return place is not None and any(start <= place[0] and place[1] <= end for start, end in spans)
+
+
+def _ends(text: Text) -> list[int]:
+    ends: list[int] = []
+    for part in (text,) if isinstance(text, str) else text:
+        ends.append((ends[-1] if ends else 0) + len(part))
+    return ends
+
+
+def _shown(text: Text) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 60 else shown[:60] + "..."
