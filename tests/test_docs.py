@@ -231,9 +231,11 @@ def test_reference_has_every_profile_as_it_is():
     rows = {
         row[1]: re.findall(r"`([\w-]+)`", row[2]) for row in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE)
     }
-    assert rows == {name: [step.attack.name for step in profile.steps] for name, profile in PROFILES.items()}
-    few = re.findall(r"`([\w-]+)`", table.split("For image transforms")[1])
-    assert {step.attack.name for profile in PROFILES.values() for step in profile.few} == {n for n in few if "sweep" in n}
+    assert rows == {name: [step.attack.name for step in profile.steps["smooth"]] for name, profile in PROFILES.items()}
+    _, edits, few = re.split("For edits of texts|For image transforms", table)
+    for text, terrains, word in ((edits, ("edits", "queries"), "search|hotflip"), (few, ("few",), "sweep")):
+        steps = {step.attack.name for profile in PROFILES.values() for terrain in terrains for step in profile.steps[terrain]}
+        assert steps == {name for name in re.findall(r"`([\w-]+)`", text) if re.search(word, name)}
 
 
 def test_verdicts_names_every_finding_and_no_other():
