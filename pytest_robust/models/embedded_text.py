@@ -63,18 +63,18 @@ class EmbeddedText(ABC):
             ModelError: not a model of this kind with its tokenizer.
         """
         _check_pair(module, tokenizer)
-        self._check_head(module, tokenizer)
+        self._check_head(module)
         if normalize is not None:
             raise ModelError("normalize is for images; a text model's embeddings are its own: leave it out")
         refuse_unusable(module)
-        self.name = type(module).__name__
+        self.name = type(original(module)).__name__
         self._spans = checked_spans(spans)
         self._tokens = Tokens(tokenizer, module)
         if spans is not None:
             self._need_places("spans")
         self._approximations = approximations(module, non_differentiable)
         self.approximated = tuple(self._approximations)
-        self._accepts = frozenset(inspect.signature(module.forward).parameters)
+        self._accepts = _accepted(original(module))
         self._entries = (AS_ARGUMENT, IN_PLACE) if "inputs_embeds" in self._accepts else (IN_PLACE,)
         self._entry = self._entries[0]
         on_device, self.device = placed(module, device)
@@ -86,7 +86,7 @@ class EmbeddedText(ABC):
 
     @staticmethod
     @abstractmethod
-    def _check_head(module: Any, tokenizer: Any) -> None:
+    def _check_head(module: Any) -> None:
         """Raises ModelError for what is not a model of this kind."""
 
     @abstractmethod
@@ -234,6 +234,19 @@ class EmbeddedText(ABC):
         # Twice the same: some models refuse more than one row when they know no padding token.
         batch = self.batch(dict(self._tokens.padded([row, row], multiple)))
         return difference(self._seen(entry, batch.x, batch.context), wanted, self.dtype)
+
+
+def original(module: Any) -> Any:
+    """The module that ``torch.compile`` made ``module`` of, else itself."""
+    return getattr(module, "_orig_mod", module)
+
+
+def _accepted(module: Any) -> frozenset[str]:
+    """The arguments that are known by name; of a wrapper that passes on whatever it is given, those that models have."""
+    parameters = inspect.signature(module.forward).parameters
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and "input_ids" not in parameters
+    usual = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
+    return frozenset((*parameters, *usual)) if passes_on else frozenset(parameters)
 
 
 def _stacked(column: Column) -> Tensor:

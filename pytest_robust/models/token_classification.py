@@ -36,7 +36,7 @@ class TokenClassifier(EmbeddedText):
     """
 
     @staticmethod
-    def _check_head(module: Any, tokenizer: Any) -> None:
+    def _check_head(module: Any) -> None:
         outputs = getattr(module.config, "num_labels", 0)
         if outputs < 2:
             raise ModelError(f"{type(module).__name__} tells {outputs} tags apart; a token classifier needs two or more")
