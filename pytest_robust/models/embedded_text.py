@@ -28,6 +28,9 @@ from pytest_robust.models.spans import Span, Spans, attackable, checked_spans, i
 from pytest_robust.models.tokens import FIXED, Row, Tokens
 from pytest_robust.models.torch_module import Normalize, floating_dtype, refuse_unusable
 
+_PUT_IN_PLACE = "embeddings in place"
+"""The column of examples whose embeddings enter in place; no argument of a model can be called so."""
+
 
 class EmbeddedText(ABC):
     """A model of Hugging Face and its tokenizer as a ``Model``: the point is the (B, L, D) embeddings of the tokens.
@@ -76,7 +79,6 @@ class EmbeddedText(ABC):
         self.approximated = tuple(self._approximations)
         self._accepts = _accepted(original(module))
         self._entries = (AS_ARGUMENT, IN_PLACE) if "inputs_embeds" in self._accepts else (IN_PLACE,)
-        self._entry = self._entries[0]
         on_device, self.device = placed(module, device)
         self.module: Any = on_device
         self.dtype = floating_dtype(self.module)
@@ -141,9 +143,13 @@ class EmbeddedText(ABC):
         cut = sum(row.cut for row in rows)
         notes = [f"{cut} of {len(rows)} texts were cut to the model's {self._tokens.limit} tokens"] if cut else []
         with self.isolated():
-            self._entry, multiple, repair = self._attached(rows)
+            entry, multiple, repair = self._attached(rows)
         self.notes = (*notes, *([repair] if repair else []))
-        return replace(examples, inputs=self._tokens.padded(rows, multiple))
+        inputs = self._tokens.padded(rows, multiple)
+        if entry is IN_PLACE:
+            # With the examples, not with the model: it may encode others before it runs on these.
+            inputs[_PUT_IN_PLACE] = torch.ones(len(rows))
+        return replace(examples, inputs=inputs)
 
     def batch(self, inputs: Inputs) -> Batch:
         if not isinstance(inputs, dict):
@@ -159,7 +165,7 @@ class EmbeddedText(ABC):
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Logits at the embeddings ``x``; see the protocol."""
-        return self._judged(self._seen(self._entry, x, context), context)
+        return self._judged(self._seen(IN_PLACE if _PUT_IN_PLACE in context else AS_ARGUMENT, x, context), context)
 
     def isolated(self) -> AbstractContextManager[None]:
         return approximated(self.module, self._approximations)
