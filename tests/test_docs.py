@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 import pytest_robust
 from pytest_robust import attacks, strategies, threats
@@ -36,11 +38,13 @@ class Brightest(torch.nn.Module):
 
     def __init__(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.diag(20 * torch.tensor(std)))
-        self.bias = torch.nn.Parameter(20 * torch.tensor(mean))
+        self.backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        self.head = torch.nn.Linear(3, 3)
+        self.head.weight = torch.nn.Parameter(torch.diag(20 * torch.tensor(std)))
+        self.head.bias = torch.nn.Parameter(20 * torch.tensor(mean))
 
     def forward(self, images):
-        return images.mean((2, 3)) @ self.weight + self.bias
+        return self.head(self.backbone(images))
 
 
 def load_model():
@@ -149,6 +153,42 @@ def test_python_of_the_page_runs(reader, page):
     if tests:
         count = sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for text in tests.values())
         reader.runpytest_subprocess(*tests).assert_outcomes(passed=count)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_recipe_for_feature_adversaries_comes_as_close_to_the_guide_as_the_ball_allows(reader, norm, seed):
+    """An isometry for a backbone: the closest representation is that of the ball's point closest to the guide.
+
+    The model is broken there and nowhere else, and its own gradient is zero everywhere.
+    """
+    page = ROOT / "docs" / "how-to" / "attacks.md"
+    (reader.path / "features.py").write_text(python_files(page)["features.py"], encoding="utf-8")
+    towards = runpy.run_path(str(reader.path / "features.py"))["towards"]
+    random = torch.Generator().manual_seed(seed)
+    x, guide = torch.rand(2, 1, 12, generator=random)
+    backbone = torch.nn.Linear(12, 12, bias=False)
+    backbone.weight = torch.nn.Parameter(torch.linalg.qr(torch.randn(12, 12, generator=random)).Q)
+    eps, way = {"linf": 0.1, "l2": 0.5}[norm], guide - x
+    closest = x + (way.clamp(-eps, eps) if norm == "linf" else way * min(1.0, eps / float(way.norm())))
+
+    class Near(torch.nn.Module):
+        def forward(self, representations):
+            near = ((representations - backbone(closest)).norm(dim=1) < 0.02 * eps).float()
+            return torch.stack([0.5 - near, near - 0.5], 1)
+
+    model = torch.nn.Sequential(backbone, Near()).eval()
+    attack = pytest_robust.PGD(n_steps=100, step_size=0.5, schedule="cosine")
+
+    def witnesses(stand_in):
+        chosen = {"non_differentiable": {"1": stand_in}, "objective": pytest_robust.Targeted(1), "attacks": attack}
+        data = x, torch.zeros(1, dtype=torch.int64)
+        return pytest_robust.evaluate(model, data, threats.make(norm, eps), **chosen).witnesses
+
+    (found,) = witnesses(towards(backbone(guide).detach(), target=1, classes=2)).values()
+    assert (found - closest).norm() < 0.02 * eps + 1e-5
+    elsewhere = towards(backbone(1 - guide).detach(), target=1, classes=2)
+    assert not witnesses(elsewhere), "towards another guide it does not come there"
 
 
 def test_the_table_of_the_self_check_is_what_it_prints(reader):
