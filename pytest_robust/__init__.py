@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
     from pytest_robust.regression import Comparison
+    from pytest_robust.store.witness import Witness, load_witness
     from pytest_robust.threats import L0, L1, L2, EmbeddingBall, Linf, Negation, Photometric, Spatial
 
 _HOMES = {
@@ -60,6 +61,7 @@ _HOMES = {
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
     "regression": ("Comparison",),
+    "store.witness": ("Witness", "load_witness"),
     "threats": ("EmbeddingBall", "L0", "L1", "L2", "Linf", "Negation", "Photometric", "Spatial"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -68,7 +70,8 @@ __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "Comparison",
     "Curve", "DeepFool", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples", "HopSkipJump", "Linf", "ModelError",
     "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "Robust", "RobustError", "RobustWarning",
-    "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "compare", "curve", "evaluate",
+    "Spatial", "Square", "Sweep", "Targeted", "ThreatError", "Untargeted", "Witness", "compare", "curve", "evaluate",
+    "load_witness",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

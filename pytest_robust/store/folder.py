@@ -17,7 +17,7 @@ from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import Arrays, Kept
 from pytest_robust.store import files
 from pytest_robust.store.codec import decode, encode
-from pytest_robust.store.runs import StoreWarning, give_up, make, recent_keys
+from pytest_robust.store.runs import StoreWarning, check_file, give_up, make, recent_keys
 
 _POINTS = 4
 """Adversarial examples tried per example: each costs a forward pass."""
@@ -101,7 +101,7 @@ class Folder:
     # -- files
 
     def _check(self, key: str) -> Path:
-        return self.root / "checks" / f"{key}.safetensors"
+        return check_file(self.root, key)
 
     def _unfinished(self, key: str) -> Path:
         return self.root / "unfinished" / f"{key}.safetensors"

@@ -16,6 +16,7 @@ from pytest_robust.errors import DamagedError
 from pytest_robust.reports import words
 from pytest_robust.reports.record import Record
 from pytest_robust.store.files import SHOWN, read_arrays
+from pytest_robust.store.runs import check_file
 
 _WIDEST, _CHANGES = 256, 6
 Array = npt.NDArray[Any]
@@ -31,7 +32,7 @@ def pictures(root: Path, check: Record) -> Record:
         why = "what was evaluated cannot be recognised again, so no adversarial examples of it are kept"
         return {"examples": [], "missing": why}
     try:
-        content, arrays = read_arrays(root / "checks" / f"{check['key']}.safetensors")
+        content, arrays = read_arrays(check_file(root, check["key"]))
         examples = [_example(check, content["classes"], row, *arrays[f"{SHOWN}{row}"]) for row in content["shown"]]
     except (OSError, DamagedError, KeyError, TypeError, ValueError) as error:
         return {"examples": [], "missing": f"the adversarial examples cannot be read: {error}"}

@@ -92,6 +92,11 @@ def _kept(name: str, root: Path) -> Path:
     raise RunError(f"{which} in {root / 'runs'}; there is: {', '.join(path.stem for path in kept)}, or last")
 
 
+def check_file(root: Path, key: str) -> Path:
+    """The file of a finished check."""
+    return root / "checks" / f"{key}.safetensors"
+
+
 def recent_keys(root: Path) -> list[str]:
     """Keys of the checks of the last runs, whose adversarial examples are tried first."""
     return list(dict.fromkeys(key for path in runs(root)[:_REPLAYED] for key in _keys(path)))
