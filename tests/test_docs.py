@@ -108,7 +108,7 @@ def write_witness(path: Path) -> None:
     data = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1).expand(1, 3, 6, 6).clone(), torch.tensor([0])
     threat, corner = Linf("0.15"), lambda images: 20 * images[:, :, 0, 0]
     result = evaluate(corner, data, threat, attacks="fgsm-t", waive={"chance": "one example"})
-    held = Held("test_release.py::test_release[linf-0.15]", "run", "key", result.ids[0], 0, "fgsm-t", {})
+    held = Held("test_release.py::test_release[linf-0.15]", "run", "key", result.ids[0], 0, 1, "fgsm-t", {})
     save_witness(path, held, retry(corner, data, result.ids[0], threat, result.adversarial(0)), threat, None)
 
 

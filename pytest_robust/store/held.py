@@ -35,7 +35,7 @@ class Held:
     Attributes:
         check: the id of the check. run: the name of the latest run that found it. key: of the check's file.
         id: content id of the example. number: its place, as the report of the check's last run that has it shows it.
-        found_by: the attack. threat: that it was found under, in plain values.
+        predicted: the class that the model named there. found_by: the attack. threat: that of the check, in plain values.
     """
 
     check: str
@@ -43,6 +43,7 @@ class Held:
     key: str
     id: str
     number: int
+    predicted: int
     found_by: str
     threat: Mapping[str, Any]
 
@@ -112,12 +113,21 @@ class Shelf:
             (run, record, record["examples"]["ids"].index(id)) for run, record in kept if id in record["examples"]["ids"]
         ]
         (last_run, last, number), by = have[0], [record["examples"]["broken_by"][row] for _, record, row in have]
-        for (run, record, _), attack in zip(have, by, strict=True):
+        for (run, record, row), attack in zip(have, by, strict=True):
             stored = attack not in _UNBROKEN and record["key"] is not None
             if stored and check_file(self.root, record["key"]).is_file():
                 # What an earlier run found and a later one only tried again is the earlier one's.
                 finders = (name for name in by if name not in _UNBROKEN and name != _REPLAYED)
-                return Held(check, run, record["key"], id, number, next(finders, "an earlier run"), record["threat"])
+                return Held(
+                    check=check,
+                    run=run,
+                    key=record["key"],
+                    id=id,
+                    number=number,
+                    predicted=record["examples"]["predicted"][row],
+                    found_by=next(finders, "an earlier run"),
+                    threat=record["threat"],
+                )
         if by[0] in _UNBROKEN:
             return f"example {number} {_UNBROKEN[by[0]]} (run {last_run})"
         if last["key"] is None:

@@ -38,7 +38,7 @@ class Witness:
 
     Attributes:
         check: the id of the check that it is from. id: content id of the example. found_by: the attack.
-        example: the one input with its label. predicted: the class that the model named when the file was written.
+        example: the one input with its label. predicted: the class that the model named when it was found.
         threat, objective: within which, and for what, it was found.
         origin, adversarial: (...) the clean point and the adversarial one, in the space of the threat: pixels or features,
             embeddings, or the parameters of a transform.
@@ -172,7 +172,7 @@ def save_witness(path: Path, held: Held, again: Retried, threat: Threat, objecti
         "id": held.id,
         "found_by": held.found_by,
         "label": int(again.example.labels[0]),
-        "predicted": again.predicted,
+        "predicted": held.predicted,
         "classes": None if again.example.classes is None else list(again.example.classes),
         "norm": threat.norm,
         "eps": str(threat.budget),

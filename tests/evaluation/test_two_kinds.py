@@ -182,7 +182,7 @@ def test_an_adversarial_text_is_tried_again_and_kept_as_a_witness(text_model, te
     verdicts = {retry(text_model, texts, result.ids[row], threat, point).verdict for row, point in points}
     assert verdicts == {"broken"}
     row, point = points[0]
-    held = Held("check", "run", "k", result.ids[row], row, "pgd-margin", {})
+    held = Held("check", "run", "k", result.ids[row], row, 1, "pgd-margin", {})
     path = tmp_path / "w.safetensors"
     save_witness(path, held, retry(text_model, texts, result.ids[row], threat, point), threat, None)
     witness = load_witness(path)

@@ -13,7 +13,7 @@ from projects import ARGUMENTS
 from pytest_robust.conformance import networks
 from pytest_robust.evaluation import retry  # noqa: F401
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.store import witness  # noqa: F401
+from pytest_robust.store import witness
 
 networks.trained()  # so that what torch imports to train is imported here
 
@@ -512,6 +512,18 @@ def test_a_replay_writes_a_witness_that_is_a_permanent_test(project):
     result = project.run()
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*w.safetensors: its content is not what was written"])
+
+
+def test_a_witness_can_be_kept_when_it_is_mended(project):
+    check = project.checks()[NATIVE]
+    row = rows(check)[0]
+    project.model("mended")
+    result = project.run(NATIVE, f"--robust-replay={row}", "--robust-witness=w.safetensors")
+    result.assert_outcomes(passed=1)
+    kept = witness.load_witness(project.path / "w.safetensors")
+    assert (kept.check, kept.id, kept.found_by) == (NATIVE, check["examples"]["ids"][row], "fgsm-t")
+    assert (kept.label, kept.predicted) == (check["examples"]["labels"][row], check["examples"]["predicted"][row])
+    assert kept.label != kept.predicted
 
 
 def test_a_witness_does_not_stand_for_the_floor_of_its_marker(project):

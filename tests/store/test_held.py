@@ -15,9 +15,8 @@ THREAT = {"norm": "linf", "eps": "8/255", "value": 8 / 255, "space": "input", "b
 def check(by, ids=None, key="k", id="t.py::test_a", nodeid="t.py::test_a"):
     """A check of examples that these broke."""
     ids = ids or [f"{i:x}" * 16 for i in range(len(by))]
-    return {
-        "id": id, "nodeid": nodeid, "key": key, "n": len(by), "threat": THREAT, "examples": {"ids": ids, "broken_by": by},
-    }  # fmt: skip
+    examples = {"ids": ids, "broken_by": by, "predicted": [3] * len(by)}
+    return {"id": id, "nodeid": nodeid, "key": key, "n": len(by), "threat": THREAT, "examples": examples}
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_the_latest_run_that_found_it(shelf):
     found, reasons = shelf("1", [check([None, "pgd"], key="old")], [check([None, "apgd-ce"], key="new")])
     held = found["t.py::test_a"]
     assert (held.run, held.key, held.id, held.number, held.found_by) == ("run1", "new", "1" * 16, 1, "apgd-ce")
-    assert held.threat == THREAT
+    assert (held.predicted, held.threat) == (3, THREAT)
     assert reasons == []
 
 

@@ -56,7 +56,16 @@ class Named(nn.Module):
 
 def held(result, row, check="test_it.py::test_a"):
     by = result.broken_by[row]
-    return Held(check, "run", "k", result.ids[row], row, by, {"norm": result.threat.norm, "eps": result.threat.eps})
+    return Held(
+        check,
+        "run",
+        "k",
+        result.ids[row],
+        row,
+        int(result.predicted[row]),
+        by,
+        {"norm": result.threat.norm, "eps": result.threat.eps},
+    )
 
 
 def saved(path, threat=None, model=NET, data=(X, Y), objective=None):
