@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
     from pytest_robust.regression import Comparison
+    from pytest_robust.store.witness import Witness, load_witness
     from pytest_robust.threats import (
         L0,
         L1,
@@ -77,6 +78,7 @@ _HOMES = {
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
     "regression": ("Comparison",),
+    "store.witness": ("Witness", "load_witness"),
     "threats": (
         "CharacterEdits",
         "EmbeddingBall",
@@ -97,7 +99,7 @@ __all__ = [
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
     "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate",
     "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
-    "Untargeted", "WordEdits", "adapt", "compare", "curve", "evaluate",
+    "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

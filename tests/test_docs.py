@@ -18,11 +18,14 @@ import pytest
 import torch
 
 import pytest_robust
-from pytest_robust import attacks, strategies, threats
+from pytest_robust import Linf, attacks, evaluate, strategies, threats
 from pytest_robust.conformance import CHECKS
 from pytest_robust.evaluation import beyond, controls, health, preflight, probes
+from pytest_robust.evaluation.retry import retry
 from pytest_robust.evaluation.schedule import PROFILES
 from pytest_robust.reports import monotone
+from pytest_robust.store.held import Held
+from pytest_robust.store.witness import save_witness
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -138,6 +141,15 @@ def reader(pytester, monkeypatch):
     return pytester
 
 
+def write_witness(path: Path) -> None:
+    """An adversarial example that a model of the past was wrong on, and the reader's is right on."""
+    data = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1).expand(1, 3, 6, 6).clone(), torch.tensor([0])
+    threat, corner = Linf("0.15"), lambda images: 20 * images[:, :, 0, 0]
+    result = evaluate(corner, data, threat, attacks="fgsm-t", waive={"chance": "one example"})
+    held = Held("test_release.py::test_release[linf-0.15]", "run", "key", result.ids[0], 0, 1, "fgsm-t", {})
+    save_witness(path, held, retry(corner, data, result.ids[0], threat, result.adversarial(0)), threat, None)
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if python_files(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_python_of_the_page_runs(reader, page):
     """In processes of their own: parts of torch and transformers cannot be imported twice in one."""
@@ -147,6 +159,8 @@ def test_python_of_the_page_runs(reader, page):
     for name, text in ({"conftest.py": DEFAULT_CONFTEST} | files).items():
         (reader.path / name).write_text(text, encoding="utf-8")
     files.pop("conftest.py", None)  # its fixture test_set is no test
+    for kept in set(re.findall(r"witnesses/[\w-]+\.safetensors", "".join(files.values()))):
+        write_witness(reader.path / kept)
     tests = {name: text for name, text in files.items() if "def test_" in text}
     for name in files.keys() - tests.keys():
         assert reader.run(sys.executable, name).ret == 0
@@ -274,8 +288,9 @@ def test_reference_has_every_profile_as_it_is():
     assert rows == {name: [step.attack.name for step in profile.steps["smooth"]] for name, profile in PROFILES.items()}
     _, edits, few = re.split("For edits of texts|For image transforms", table)
     for text, terrains, word in ((edits, ("edits", "queries"), "search|hotflip"), (few, ("few",), "sweep")):
-        steps = {step.attack.name for profile in PROFILES.values() for terrain in terrains for step in profile.steps[terrain]}
-        assert steps == {name for name in re.findall(r"`([\w-]+)`", text) if re.search(word, name)}
+        steps = [step for profile in PROFILES.values() for terrain in terrains for step in profile.steps[terrain]]
+        named = {name for name in re.findall(r"`([\w-]+)`", text) if re.search(word, name)}
+        assert {step.attack.name for step in steps} == named
 
 
 def test_verdicts_names_every_finding_and_no_other():

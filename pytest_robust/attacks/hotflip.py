@@ -11,6 +11,7 @@ from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
 from pytest_robust.attacks.protocol import BaseAttack
+from pytest_robust.attacks.queries import Queries
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats import Region, Threat
 
@@ -70,28 +71,15 @@ class HotFlip(BaseAttack):
 
 
 @dataclass(frozen=True)
-class EditSearch(BaseAttack):
+class EditSearch(Queries):
     """Random search over edits: a random edit is added, or exchanged for one that is there, and stays when the loss rises.
 
     Attributes:
-        loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: texts tried per run, a forward pass each. n_restarts: runs.
-        label: the name in reports; another name has other random numbers.
+        n_steps: texts tried per run.
     """
 
-    loss: str = "margin"
     n_steps: int = 100
-    n_restarts: int = 1
     label: str = "edit-search"
-
-    uses_gradients = False
-
-    def __post_init__(self) -> None:
-        checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)
-        checked_loss(self.loss, targeted=False)
-
-    @property
-    def name(self) -> str:
-        return self.label
 
     def begin(self, threat: Threat, live: Live) -> None:
         """Raises ThreatError for a threat that is not edits of texts."""

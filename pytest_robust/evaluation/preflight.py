@@ -118,7 +118,7 @@ def preflight(
     _check_inputs(model, examples, threat, batch_size, findings)
     logits = clean_logits(model, examples, passes)
     check_finite(logits, examples)
-    _check_labels(logits, examples)
+    check_labels(logits, examples)
     predicted, correct = _elected(model, examples, passes) if passes.random else _plain(logits, examples)
     _check_variety(logits, predicted, examples, findings)
     _check_probabilities(logits, findings)
@@ -288,7 +288,7 @@ def check_finite(logits: Tensor, examples: Examples) -> None:
         )
 
 
-def _check_labels(logits: Tensor, examples: Examples) -> None:
+def check_labels(logits: Tensor, examples: Examples) -> None:
     outputs, labels = logits.shape[1], examples.labels
     beyond = (labels >= outputs).nonzero().flatten()
     if len(beyond):

@@ -82,6 +82,15 @@ _OPTIONS: dict[str, _Spec] = {
         "metavar": "PT",
         "help": "drop of robust accuracy against the baseline that is too much: 2pt, 0.02 (default: 2pt)",
     },
+    "replay": {
+        "metavar": "ID",
+        "help": "only this stored adversarial example: is it still broken? Its number as the report shows it (417), or its "
+        "content id or the first six digits of it or more; attacks nothing",
+    },
+    "witness": {
+        "metavar": "PATH",
+        "help": "with --robust-replay: write the adversarial example to this .safetensors file, for a permanent test",
+    },
     "report": {
         "action": "append",
         "metavar": "PATH",

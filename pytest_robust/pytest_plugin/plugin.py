@@ -13,7 +13,7 @@ import pytest
 
 from pytest_robust.budget import Budget
 from pytest_robust.errors import RobustError
-from pytest_robust.pytest_plugin import collect, hookspecs
+from pytest_robust.pytest_plugin import collect, hookspecs, replay_session
 from pytest_robust.pytest_plugin.collect import CHECKS, SETTINGS, is_robust
 from pytest_robust.pytest_plugin.compare import explain
 from pytest_robust.pytest_plugin.fixture import Checks, Robust
@@ -42,6 +42,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     settings = config.stash[SETTINGS] = Settings.read(config)
+    if settings.replay is not None:
+        replay_session.register(config, settings.replay, settings.witness)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Ledger(config, settings), "pytest-robust-ledger")
 
@@ -101,7 +103,8 @@ def pytest_runtest_makereport(
         return report
     # ``setattr``: reports carry any attribute that is plain JSON to the controller, but declare none of ours.
     found = findings(_checks(item), call)
-    setattr(report, FINDINGS, json.dumps(found))
+    if item.config.stash[SETTINGS].replay is None:  # which evaluates nothing
+        setattr(report, FINDINGS, json.dumps(found))
     if report.failed:
         if call.excinfo is not None and isinstance(call.excinfo.value, (RobustError, pytest.UsageError)):
             # The message says it all; the frames between the test and the model are ours.
@@ -139,6 +142,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _header(settings: Settings) -> str:
+    if settings.replay is not None:
+        return f"robust: replay of {settings.replay}, no attack"
     if settings.selfcheck is not None:
         return f"robust: self-check of {', '.join(settings.selfcheck) or 'the engine'}"
     eps: tuple[Budget, ...] | None = settings.first("eps")
@@ -154,8 +159,11 @@ def _checks(item: pytest.Item) -> Checks:
 
 
 def _expects_a_check(item: pytest.Item) -> bool:
-    """A floor was set for it, by its marker or for the whole run."""
+    """A floor was set for it, by its marker or for the whole run; a replay has none."""
+    if item.config.stash[SETTINGS].replay is not None:
+        return False
     asked = declared(item).min_accuracy if is_robust(item) else None
-    # A project's own fixture of this name is bound to nothing, and a floor of the run is not meant for it.
-    bound = asked is not None or CHECKS in item.stash
+    # A project's own fixture of this name is bound to nothing, and a floor of the run is not meant for it, nor for a test
+    # of witnesses.
+    bound = asked is not None or (CHECKS in item.stash and not _checks(item).witnesses)
     return is_robust(item) and bound and item.config.stash[SETTINGS].first("fail_under", asked) is not None

@@ -84,7 +84,7 @@ def _check(check: Record, name: str, pictures: Record | None) -> Record:
         "weakest": check["weakest"] and words.weakest(check),
         "facts": _facts(check),
         "notes": check["notes"],
-        "reproduce": check["reproduce"],
+        "commands": words.commands(check),
         "misses_floor": words.misses_floor(check),
         "pictures": pictures,
     }
