@@ -196,7 +196,7 @@ def opened(
     examples, notes = _selected(adapted.read(data), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
-        encoded = attacked.encode(examples)
+        encoded = attacked.encode(examples) if isinstance(attacked, Edited) else adapted.encode(examples)
         passes = Passes(attacked, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
         yield Opened(
             adapted=adapted,
