@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy.typing as npt
 
 from pytest_robust.evaluation.memory import Arrays, Kept, Memory, pack, same_sign, unpack
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import Cost, Stage
+from pytest_robust.evaluation.result import CLEAN, Cost, Stage
 from pytest_robust.evaluation.search import Observed
 from pytest_robust.evaluation.tally import Break, Tally
 from pytest_robust.evaluation.trail import Trail
 
 _EVERY = 20.0
 """Seconds between two savings: what a kill may cost."""
-_TOLD, _SIGN = "told.", "sign."
+TOLD, SIGN = "told.", "sign."
+"""What the names of arrays begin with: those of rows settled since, and those by which the model is known again."""
 Position = tuple[int, int]
 """A portion of the examples, and a step of the schedule on it."""
 
@@ -51,12 +53,14 @@ class Checkpoint:
         self._position: Position = (0, 0)
         self._since: Kept | None = None
 
-    def resume(self) -> Position:
-        """Put the state back as it was saved; the stage to go on with, the first where nothing was."""
+    def resume(self) -> Position | None:
+        """Put the state back as it was saved; the stage to go on with. None where nothing was saved, or of another model."""
         kept = self._memory.progress(self._key)
-        if kept is None or not same_sign(_under(_SIGN, kept[1]), self._sign):
-            return (0, 0)
+        if kept is None or not same_sign(under(SIGN, kept[1]), self._sign):
+            return None
         content, arrays = kept
+        if wrong(content["start"]["broken_by"]) != wrong(self._state.tally.broken_by):
+            return None  # on another machine it is right about other examples
         _restore(self._state, content["start"], arrays)
         self._since = (content["since"], arrays)
         position: Position = tuple(content["position"])
@@ -77,12 +81,17 @@ class Checkpoint:
 
     def save_if_due(self) -> None:
         """Save, unless that was done a short while ago."""
-        if self._start is None or time.monotonic() - self._saved < _EVERY:
+        if time.monotonic() - self._saved >= _EVERY:
+            self.save()
+
+    def save(self, *, complete: bool = False) -> None:
+        """Save; ``complete``: the last stage of the schedule is done."""
+        if self._start is None:
             return
         start, arrays = self._start
         since, told = _since(self._state)
-        content = {"position": list(self._position), "start": start, "since": since}
-        sign = {_SIGN + name: array for name, array in self._sign.items()}
+        content = {"position": list(self._position), "start": start, "since": since, "complete": complete}
+        sign = {SIGN + name: array for name, array in self._sign.items()}
         self._memory.keep(self._key, content, arrays | told | sign)
         self._saved = time.monotonic()
 
@@ -134,23 +143,28 @@ def _since(state: State) -> Kept:
         "broken": [[row, found.attack, found.predicted, found.distance] for row, found in broken.items()],
         "passes": [state.passes.forward, state.passes.backward],
     }
-    arrays: Arrays = {f"{_TOLD}spent": state.spent[rows]}
-    arrays |= {_TOLD + name: array[rows] for name, array in state.trail.arrays().items()}
-    return content, arrays | pack({row: found.witness for row, found in broken.items()}, _TOLD)
+    arrays: Arrays = {f"{TOLD}spent": state.spent[rows]}
+    arrays |= {TOLD + name: array[rows] for name, array in state.trail.arrays().items()}
+    return content, arrays | pack({row: found.witness for row, found in broken.items()}, TOLD)
 
 
 def _told(state: State, content: dict[str, Any], arrays: Arrays) -> dict[int, Break | None]:
-    rows, witnesses = content["rows"], unpack(arrays, _TOLD)
+    rows, witnesses = content["rows"], unpack(arrays, TOLD)
     state.rejected.update(content["rejected"])
     for name, seen in content["observed"].items():
         getattr(state.observed, name).update(seen)
     state.passes.forward, state.passes.backward = content["passes"]
-    state.spent[rows] = arrays[f"{_TOLD}spent"]
+    state.spent[rows] = arrays[f"{TOLD}spent"]
     for name, array in state.trail.arrays().items():
-        array[rows] = arrays[_TOLD + name]
+        array[rows] = arrays[TOLD + name]
     broken = {row: Break(by, witnesses[row], predicted, distance) for row, by, predicted, distance in content["broken"]}
     return {row: broken.get(row) for row in rows}
 
 
-def _under(prefix: str, arrays: Arrays) -> Arrays:
+def under(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def wrong(broken_by: Sequence[str | None]) -> list[int]:
+    """The rows that are wrong without attack."""
+    return [row for row, by in enumerate(broken_by) if by == CLEAN]

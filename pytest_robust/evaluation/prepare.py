@@ -30,6 +30,7 @@ from pytest_robust.models import NonDifferentiable, Normalize, Randomised, adapt
 from pytest_robust.models.protocol import Model
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.objectives import Objective, Untargeted
+from pytest_robust.shard import Shard
 from pytest_robust.threats import Threat, Transform
 
 
@@ -109,6 +110,7 @@ class Prepared(Opened):
         report: Report | None,
         *,
         past: Past | None = None,
+        shard: Shard | None = None,
     ) -> Run:
         """One run of the attacks, not started yet."""
         return Run(
@@ -121,6 +123,7 @@ class Prepared(Opened):
             custom=self.custom,
             controls=self.profile.controls,
             past=past,
+            shard=shard,
         )
 
     def health(self, checks: Iterable[HealthCheck]) -> Health:
