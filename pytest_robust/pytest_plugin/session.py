@@ -184,8 +184,8 @@ class Ledger:
         except OSError as error:
             self._share["complete"] = False
             self._problems.append(f"ERROR: what the shard came to cannot be written: {error}")
-        if not self._share["complete"] or self._problems:
-            session.testsfailed += not session.testsfailed
+        if not self._share["complete"] and not session.testsfailed:
+            session.testsfailed += 1
 
     def _accept(self, source: Source, finished: bool) -> None:
         """Write the baselines; what cannot be written fails the session."""

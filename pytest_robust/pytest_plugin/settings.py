@@ -300,9 +300,7 @@ def _shard(config: pytest.Config) -> Shard | None:
     if shard is not None:
         for name in ("merge", "update", "report"):
             if config.getoption(f"robust_{name}"):
-                raise pytest.UsageError(
-                    f"a shard has no verdict: leave out --robust-{name}, or --robust-shard; merge comes later"
-                )
+                raise pytest.UsageError(f"a shard has no verdict: leave out --robust-{name}, or --robust-shard")
     return shard
 
 

@@ -93,7 +93,7 @@ def folders(project, of: int) -> list[str]:
     return [str(project.path / "robust-shards" / f"{number}-of-{of}") for number in range(1, of + 1)]
 
 
-def told(path: Path) -> dict:
+def told(path: Path) -> str:
     """A JSON report but for what a run costs, and the key, in which it counts how earlier runs are replayed."""
     text = re.sub(r'"(seconds|forward|backward)": [0-9.e-]+', "", path.read_text())
     return re.sub(r'"key": "\w+"', "", text)
