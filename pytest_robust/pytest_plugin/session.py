@@ -147,8 +147,8 @@ class Ledger:
             # What no single test could know: that something is missing, or what all together show.
             session.testsfailed += 1
         merge = self._settings.merge
-        if merge is not None and (finished or not session.testsfailed):
-            # Whatever the gate says of the others.
+        if merge is not None and finished:
+            # Whatever the gate says of the others. A session that was cut short has no status of a pass anyway.
             self._usage_error = shards.undecided(merge, self._run) or self._usage_error
         for report in self._failed:
             # Again, for by now the other budgets of the same test are known.

@@ -441,3 +441,10 @@ def test_shards_and_merge_with_xdist(project):
     merged = project.runpytest_subprocess(*ARGUMENTS, *several, *merges, timeout=120)
     assert merged.ret == 1
     merged.stdout.fnmatch_lines(["test_it *pass", "test_other *FAIL floor", "robust gate: FAIL, 1 floor"])
+
+
+def test_a_merge_that_is_interrupted_has_no_verdict(run, project):
+    for number in (1, 2):
+        run(ONE, f"--robust-shard={number}/2")
+    project.makepyfile(test_it=HEADER + "def test_first(): raise KeyboardInterrupt\n" + ONE)
+    assert run(None, *(f"--robust-merge={folder}" for folder in folders(project, 2))).ret == 2
