@@ -2,15 +2,15 @@
 
 A small BERT with a WordPiece vocabulary of its own is trained on the spot on TREC-6 or SST-2, in a folder with ``trec6`` and
 ``sst2``, each with train.txt and test.txt of lines ``LABEL TEXT``. Its test sentences are then attacked: by the worst of ten
-random typos, by the profile ``standard`` within k typos, by one word in place of another from a table of the test's own words,
-and by embedding balls. "passes/break" are forward and backward passes of the attacks on a text that they break, on average, and
-"passes/survivor" those on a text that they do not. DeepWordBug is the published greedy search (Gao et al., 2018), written down
-here and counted the same way: every word is left out once to rank the words, then in that order typos are kept where they lower
-the score of the label most. It is a search for one of the texts that break, and no evidence about the others.
+random typos, by the profile ``standard`` within k typos, by one word in place of another from a table of the test's words, and
+by embedding balls. "passes/break" are forward and backward passes of the attacks on a text that they break, on average, and
+"passes/survivor" those on a text that they do not. DeepWordBug is the published greedy search (Gao et al., 2018), written
+down here and counted the same way: every word is left out once to rank the words, then in that order typos are kept where
+they lower the score of the label most. It is a search for one of the texts that break, and no evidence about the others.
 
 Where the folder has ``imdb_cad`` with dev_paired.tsv, reviews that people rewrote until their label changed are measured
-against the budgets: all of them must be out of budget, but for those that differ in a typo or two only. Exit status 1 when one
-in a hundred is not, or when the engine breaks fewer texts than DeepWordBug does.
+against the budgets: all of them must be out of budget, but for those that differ in a typo or two only. Exit status 1 when
+one in a hundred is not, or when the engine breaks fewer texts than DeepWordBug does.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def trained(data: Labelled, epochs: int) -> tuple[Any, Any]:
 
 
 def swaps(data: Labelled) -> dict[str, list[str]]:
-    """For each word of the data, others of the same length and first letter: a table of a fixed size, with no claim of meaning."""
+    """For each word of the data, others of the same length and first letter: a table that claims no meaning."""
     words = sorted({word for text, _ in data for word in text.split() if word.isalpha()})
     alike: dict[tuple[str, int], list[str]] = {}
     for word in words:
@@ -122,11 +122,10 @@ def row(threat: Threat, result: Evaluation, seconds: float) -> list[str]:
     """A line of the table."""
     groups = (result.correct & ~result.robust, result.robust)
     per_text = [f"{result.passes[group].mean():.1f}" if group.any() else "-" for group in groups]
-    return [
-        str(threat.summary()), ", ".join(stage.attack for stage in result.stages), str(len(result.ids)),
-        f"{100 * float(result.correct.mean()):.1f}%", f"{100 * float(result.robust.mean()):.1f}%", *per_text, f"{seconds:.1f}",
-        result.health.level,
-    ]  # fmt: skip
+    shares = [f"{100 * float(outcomes.mean()):.1f}%" for outcomes in (result.correct, result.robust)]
+    attacks = ", ".join(stage.attack for stage in result.stages)
+    about = [str(threat.summary()), attacks, str(len(result.ids))]
+    return [*about, *shares, *per_text, f"{seconds:.1f}", result.health.level]
 
 
 def rewritten(path: Path) -> Iterator[tuple[str, str]]:

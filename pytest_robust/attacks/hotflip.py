@@ -133,8 +133,8 @@ def flipped(base: Tensor, score: Tensor, rank: Tensor, region: Region, worth: Te
     """``base``, (B, S, C), with the option that is ``rank``-th in the order of scores, (B,) from 0.
 
     Args:
-        score: (B, S, C). worth: (B, S), of the edits in ``base``: where their number is used up, the one of least worth makes
-            room, unless the new one is at the same site as another.
+        score: (B, S, C). worth: (B, S), of the edits in ``base``: where their number is used up, the one of least worth
+            makes room, unless the new one is at the same site as another.
     """
     there = (region.upper > 0) & (base == 0)
     order = torch.where(there, score, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True)

@@ -33,6 +33,7 @@ from pytest_robust.models.protocol import Model
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.objectives import Objective, Untargeted
+from pytest_robust.shard import Shard
 from pytest_robust.threats import Edits, Threat, Transform
 from pytest_robust.threats.edits import edited
 
@@ -113,6 +114,7 @@ class Prepared(Opened):
         report: Report | None,
         *,
         past: Past | None = None,
+        shard: Shard | None = None,
     ) -> Run:
         """One run of the attacks, not started yet."""
         return Run(
@@ -125,6 +127,7 @@ class Prepared(Opened):
             custom=self.custom,
             controls=self.profile.controls,
             past=past,
+            shard=shard,
         )
 
     def health(self, checks: Iterable[HealthCheck]) -> Health:

@@ -33,7 +33,6 @@ from pytest_robust.errors import DamagedError
 from pytest_robust.evaluation.retry import Retried, retry
 from pytest_robust.store import files
 from pytest_robust.store.held import Held, check_file
-from pytest_robust.store.runs import check_file
 from pytest_robust.store.witness import save_witness, stored_point, told
 
 NET, (X, Y) = networks.trained(), networks.blobs(60, seed=2)
