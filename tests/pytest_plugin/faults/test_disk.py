@@ -8,19 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
-from projects import ARGUMENTS
+from projects import ARGUMENTS, LINEAR
 
 from pytest_robust.evaluation import checkpoint
 
-MODEL = """
-import torch
-torch.manual_seed(0)
-inputs = torch.rand(60, 6)
-weight = torch.randn(2, 6)
-net = torch.nn.Linear(6, 2, bias=False)
-net.weight.data = weight - weight.mean(1, keepdim=True)
-data = (inputs, net(inputs).argmax(1))
-"""
 TESTS = """
 import setup_model as m
 def test_good(robust): robust(m.net, m.data, eps=0.01, min_accuracy="10%", bounds=None)
@@ -30,7 +21,7 @@ def test_bad(robust): robust(m.net, m.data, eps=0.05, min_accuracy="100%", bound
 
 @pytest.fixture
 def real(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makepyfile(setup_model=MODEL, test_it=TESTS)
+    pytester.makepyfile(setup_model=LINEAR, test_it=TESTS)
     pytester.syspathinsert()
     return pytester
 
