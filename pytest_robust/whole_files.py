@@ -41,6 +41,11 @@ def sweep(folder: Path, names: str = "*") -> None:
                 draft.unlink()
 
 
+def unwritten(error: OSError) -> str:
+    """Why a file could not be written, and what to do."""
+    return f"{error.strerror or error}; make room there, or permit writing"
+
+
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, so that it is kept and no longer in the way; its new name."""
     other = path.with_name(f"{path.name}.damaged")
