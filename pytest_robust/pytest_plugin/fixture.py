@@ -17,7 +17,7 @@ from pytest_robust.pytest_plugin.call import FIXTURE, Asked, CallError, Reader, 
 from pytest_robust.pytest_plugin.marker import Declared, Default
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
-from pytest_robust.pytest_plugin.regressions import compared
+from pytest_robust.pytest_plugin.regressions import at_baseline, compared
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
 
@@ -153,7 +153,7 @@ class Robust:
                 evaluation = evaluate(
                     asked.model,
                     data,
-                    asked.threat,
+                    at_baseline(self._settings.gating, id, asked.threat),
                     **asked.options,
                     min_accuracy=floor,
                     confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),
@@ -287,7 +287,7 @@ class Robust:
         """
         settings, marked = self._settings, self._declared
         norm = settings.first("norm", marked.norm) or DEFAULT_NORM
-        if self._budget is None or (float(self._budget) == float(threat.budget) and norm == threat.norm):
+        if self._budget is None or (self._budget.is_that(threat.budget) and norm == threat.norm):
             return
         said, used = f"{norm} {self._budget}", f"{threat.norm} {threat.budget}"
         if marked.eps is not None:
