@@ -144,9 +144,7 @@ def test_typos_that_change_nothing_have_no_radius():
         for verb in ("is", "was", "not", "the")
         for word in ("bad", "not")
     ]
-    with pytest.raises(
-        ThreatError, match=r"typo:1 has no radius here: .* does less than .* give eps as '2%norm', or use Char"
-    ):
+    with pytest.raises(ThreatError, match=r"typo:1 has no radius here: .* does less than .* give eps as '2%norm', or"):
         evaluate((model, tokens), data, EmbeddingBall("typo:1"), waive=WAIVE)
 
 
@@ -172,9 +170,7 @@ def test_a_pixel_budget_is_refused_with_the_units_of_the_model(norm, eps):
 
 
 def test_units_are_for_embedding_balls_and_models_of_text():
-    with pytest.raises(
-        ThreatError, match="eps 2%norm is in a unit of token embeddings; it is for EmbeddingBall, not for linf"
-    ):
+    with pytest.raises(ThreatError, match="eps 2%norm is in a unit of token embeddings; it is for EmbeddingBall"):
         Linf("2%norm")
     with pytest.raises(ThreatError, match="k counts edits and must be a whole number, got 2nn"):
         CharacterEdits("2nn")
