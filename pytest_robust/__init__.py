@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
     from pytest_robust.evaluation import Curve, Evaluation, Outcomes, Rate, compare, curve, evaluate
+    from pytest_robust.evaluation.units import units
     from pytest_robust.models import TextFunction, adapt
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
@@ -73,6 +74,7 @@ _HOMES = {
     "data": ("Examples",),
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
     "evaluation": ("Curve", "Evaluation", "Outcomes", "Rate", "compare", "curve", "evaluate"),
+    "evaluation.units": ("units",),
     "models": ("TextFunction", "adapt"),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
@@ -99,7 +101,7 @@ __all__ = [
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
     "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate",
     "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
-    "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness",
+    "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 
 Number = int | float | str | Fraction
 
+UNITS = {"%norm": Fraction(1, 100), "norm": Fraction(1), "nn": Fraction(1)}
+"""Endings of budgets in units of a model's token embeddings, and what 1 of them is of the unit; see ``Budget.unit``."""
+_TYPOS = "typo:"
+_DIGITS = Context(prec=4, rounding=ROUND_FLOOR)
 _LARGEST_EXPONENT = 400
 """More than a float has, either way, and little work to make exact."""
 
@@ -46,34 +50,67 @@ def exact(value: Number) -> Fraction:
 class Budget:
     """A perturbation budget: its exact value, and the text the user typed for it.
 
-    Two budgets are equal when their values are, however they were typed.
+    Two budgets are equal when their values and units are, however they were typed.
+
+    Attributes:
+        unit: what the value is a number of: ``"norm"``: median norms of a model's token embeddings; ``"nn"``: halves of
+            their median distance to the nearest other one; ``"typo"``: random typing errors in a text. None: the model's
+            own numbers. A budget in a unit has a size only once a model is there, see ``measured``.
     """
 
     value: Fraction
     text: str = field(compare=False)
+    unit: str | None = None
 
     @classmethod
     def parse(cls, eps: Number | Budget) -> Budget:
-        """Read ``8/255``, ``"0.03"``, ``0.5`` or a ``Budget``.
+        """Read ``8/255``, ``"0.03"``, ``0.5``, or for text ``"2%norm"``, ``"0.5nn"``, ``"typo:1"``; or a ``Budget``.
 
         Raises:
             ValueError: not a number, negative, too large or too small.
         """
         if isinstance(eps, Budget):
             return eps
+        text = str(eps).strip().replace(" ", "")
+        ending = next((unit for unit in UNITS if text.endswith(unit)), "")
         try:
-            value = exact(eps)
+            if text.startswith(_TYPOS):
+                return cls(_whole(text.removeprefix(_TYPOS)), text, "typo")
+            # "nn" by itself is one of it.
+            value = exact((text.removesuffix(ending) or "1") if ending == "nn" else text.removesuffix(ending) or eps)
         except ValueError as error:
             raise ValueError(f"eps: {error}") from None
         if value < 0:
             raise ValueError(f"eps must not be negative, got {eps!r}")
-        return cls(value, str(eps).strip().replace(" ", ""))
+        return cls(value * UNITS[ending], text, ending.lstrip("%")) if ending else cls(value, text)
+
+    def measured(self, radius: float) -> Budget:
+        """This budget as the radius that a model makes of it, rounded down to four digits: what is shown is what is used."""
+        return Budget(Fraction(_DIGITS.create_decimal(repr(float(radius)))), self.text)
+
+    @property
+    def shown(self) -> str:
+        """As typed, and with the radius where a model made it one: ``2%norm (0.02236)``."""
+        is_measured = self.unit is None and Budget.parse(self.text).unit is not None
+        return f"{self.text} ({float(self.value):.4g})" if is_measured else self.text
+
+    @property
+    def is_of_pixels(self) -> bool:
+        """Whether it was typed as one of the 255 steps of a pixel: ``8/255``."""
+        return self._denominator == 255
+
+    def is_that(self, other: Budget) -> bool:
+        """Whether both are one budget: equal as floats are, or typed alike where a model made one of them a radius."""
+        return (self.unit == other.unit and float(self) == float(other)) or self.text == other.text
 
     def part(self, share: Fraction) -> Budget:
         """A share of this budget, exact, in the way this one was typed: one half of ``5/255`` is ``2.5/255``."""
+        if self.unit == "typo":
+            raise ValueError(f"{self} has no parts: how much typing errors do is measured for each number of them")
         value = self.value * share
+        ending = self.unit or ""
         text = self._text(value, Context(prec=28))
-        return Budget(value, text if exact(text) == value else str(value))
+        return Budget(value, f"{text if exact(text) == value else value}{ending}", self.unit)
 
     def at_most(self, size: float) -> str:
         """A size within this budget, rounded up to two digits, in the way this one was typed: ``0.91/255``."""
@@ -99,6 +136,13 @@ class Budget:
 
     def __str__(self) -> str:
         return self.text
+
+
+def _whole(text: str) -> Fraction:
+    """Raises ValueError for what is no whole number above 0."""
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise ValueError(f"'typo:{text}' is no number of typing errors; write it like 'typo:1'")
+    return Fraction(int(text))
 
 
 def parse_confidence(value: Number) -> float:

@@ -92,7 +92,7 @@ def attack_alone(
         run = Run("alone", subjects, ready.passes, ready.steps, tally, None, probing=False)
         run.attack()
         checks = [check.set_aside(waive or {}) for check in run.health(found.logits)]
-        weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
+        weak = weakest(subjects, ready.threat, nearest(subjects, ready.passes, tally.witnesses))
     names = ready.examples.classes or ready.model.classes or ()
     labels, predicted = (
         tuple(names[c] if c < len(names) else str(c) for c in numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +19,7 @@ from pytest_robust.evaluation.progress import Report
 from pytest_robust.evaluation.rate import Rate
 from pytest_robust.evaluation.result import CLEAN, Cost, Evaluation, Health, HealthCheck, Stage, Weakest, add_stage
 from pytest_robust.evaluation.tally import Break, Tally
+from pytest_robust.evaluation.units import measured_alike
 from pytest_robust.evaluation.verify import verified
 from pytest_robust.evaluation.weakest import shrunk, weakest
 from pytest_robust.levels import LEVELS
@@ -89,9 +90,8 @@ class Curve:
             LookupError: it is none of them; between two of them nothing was attacked.
         """
         budget = Budget.parse(eps)
-        # As a float "8/255" is that budget, too.
         known = zip(self.budgets, self.evaluations, strict=True)
-        found = next((e for other, e in known if other == budget or float(other) == float(budget)), None)
+        found = next((e for other, e in known if other.is_that(budget)), None)
         if found is None:
             named = ", ".join(map(str, self.budgets))
             raise LookupError(f"eps {budget} is no budget of this curve, which has {named}; name it in budgets=[...]")
@@ -150,12 +150,11 @@ def curve(
     Raises:
         PreflightError, ModelError, ThreatError: see ``evaluate``. ValueError: an argument cannot be used.
     """
-    steps = _budgets(threat, budgets)
-    threats = [threat.with_eps(budget) for budget in steps]
+    typed = None if budgets is None else [Budget.parse(eps) for eps in budgets]
     with opened(
         model,
         data,
-        threats[-1],
+        threat,
         objective=objective,
         profile=profile,
         attacks=attacks,
@@ -170,13 +169,16 @@ def curve(
         draws=None,
         autocast=autocast,
     ) as known:
+        named = None if typed is None else [measured_alike(b, threat, known.adapted, known.examples) for b in typed]
+        threats = [known.threat.with_eps(budget) for budget in _budgets(known.threat, named)]
+        known = replace(known, threat=threats[-1])
         check_grain(known.adapted, known.encoded, threats[0])
         bisection = _Bisection(known.preflighted(), threats, name, progress)
         bisection.run()
         return bisection.curve(profile)
 
 
-def _budgets(threat: Threat, named: Sequence[Number | Budget] | None) -> list[Budget]:
+def _budgets(threat: Threat, named: Sequence[Budget] | None) -> list[Budget]:
     """In ascending order.
 
     Raises:
@@ -188,7 +190,7 @@ def _budgets(threat: Threat, named: Sequence[Number | Budget] | None) -> list[Bu
         if threat.norm == "l0":  # features are counted
             parts = [Budget.parse(k) for k in dict.fromkeys(-(-part.value // 1) for part in parts)]
         named = [part for part in parts[:-1] if part.value < largest.value] + [largest]
-    budgets = sorted({Budget.parse(eps) for eps in named}, key=lambda budget: budget.value)
+    budgets = sorted(set(named), key=lambda budget: budget.value)
     if not budgets or budgets[0].value == 0:
         raise ValueError("a curve needs budgets above 0; accuracy without attack is part of every curve")
     if budgets[-1].value > largest.value:
@@ -232,7 +234,7 @@ class _Bisection:
                 Evaluation(
                     **ready.facts(),
                     name=f"{self.name}@{threat.budget}",
-                    threat=threat.summary(),
+                    threat=ready.summary(threat),
                     profile=profile,
                     attacks=attacks,
                     robust=np.array([by is None for by in broken_by]),

@@ -17,6 +17,7 @@ from pytest_robust.evaluation.recall import identify, sign
 from pytest_robust.evaluation.result import Evaluation
 from pytest_robust.evaluation.shown import changed_texts, side_by_side
 from pytest_robust.evaluation.tally import Tally
+from pytest_robust.evaluation.units import as_text
 from pytest_robust.evaluation.weakest import nearest, weakest
 from pytest_robust.models import NonDifferentiable, Normalize
 from pytest_robust.objectives import Objective
@@ -131,9 +132,10 @@ def evaluate(
         run.attack()
         checks = run.health(found.logits) if part is None else [sharding.no_verdict(part)]
         notes = (*ready.notes, *random_or_not(subjects, ready.passes))
-        weak = weakest(subjects, threat, nearest(subjects, ready.passes, tally.witnesses))
-        shown = side_by_side(ready.adapted, ready.encoded, threat, ready.seed, tally.witnesses, weak)
-        changed = changed_texts(subjects, tally.witnesses)
+        weak = weakest(subjects, ready.threat, nearest(subjects, ready.passes, tally.witnesses))
+        shown = side_by_side(ready.adapted, ready.encoded, ready.threat, ready.seed, tally.witnesses, weak)
+        changed = changed_texts(subjects, tally.witnesses, weak)
+        notes = (*notes, *as_text(ready.threat, ready.model, ready.encoded, tally.witnesses, ready.seed))
         cost = ready.cost()
     if sure is not None and not ready.profile.early:
         notes = (*notes, f"the confidence is not used: the {profile} profile decides every example")
@@ -142,7 +144,7 @@ def evaluate(
     evaluation = Evaluation(
         **ready.facts(),
         name=name,
-        threat=threat.summary(),
+        threat=ready.summary(),
         profile=profile,
         attacks=tuple(dict.fromkeys(attacked)),
         robust=robust,

@@ -26,6 +26,7 @@ from pytest_robust.evaluation.run import Run
 from pytest_robust.evaluation.schedule import Profile, Step, exact_step, profile_named, schedule
 from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Tally
+from pytest_robust.evaluation.units import measured
 from pytest_robust.models import NonDifferentiable, Normalize, Randomised, adapt
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.embedded_text import EmbeddedText
@@ -34,7 +35,7 @@ from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.objectives import Objective, Untargeted
 from pytest_robust.shard import Shard
-from pytest_robust.threats import Edits, Threat, Transform
+from pytest_robust.threats import Edits, Threat, ThreatSummary, Transform
 from pytest_robust.threats.edits import edited
 
 
@@ -45,6 +46,7 @@ class Opened:
     Attributes:
         adapted: the user's model. model: the same as the threat moves its point, seen through a transform perhaps.
         examples: those to attack, as they came. encoded: the same, as the model takes them.
+        scale: see ``ThreatSummary``.
         mode: findings about the mode that the user left the model in.
         custom: the steps are the user's, not the profile's. waive: reasons to set findings aside.
         notes: what the user should know, in sentences. began: when, by ``time.perf_counter``.
@@ -61,6 +63,7 @@ class Opened:
     custom: bool
     seed: int
     passes: Passes
+    scale: float | None
     mode: tuple[HealthCheck, ...]
     waive: Mapping[str, str]
     notes: tuple[str, ...]
@@ -72,6 +75,10 @@ class Opened:
         votes = [f"draws={self.passes.draws}"] if self.passes.random else []
         parts = [f"non_differentiable={', '.join(self.adapted.approximated)}"] if self.adapted.approximated else []
         return (*map(str, self.steps), *votes, *parts)
+
+    def summary(self, threat: Threat | None = None) -> ThreatSummary:
+        """The threat in plain values, or another one that differs in the budget."""
+        return dataclasses.replace((threat or self.threat).summary(), scale=self.scale)
 
     def preflighted(self) -> Prepared:
         """After the preflight.
@@ -194,28 +201,35 @@ def opened(
         steps = (*steps, exact_step(terrain))
     if draws is not None and isinstance(attacked, Edited):
         raise ValueError("draws are for threats whose points are numbers; edits of texts are not voted on yet")
+    if draws is not None and threat.budget.unit == "typo":
+        raise ThreatError(f"eps {threat.budget} is measured on one model, and with draws each pass is another; use '2%norm'")
+    base = adapted
     if draws is not None:
         adapted, attacked = (Randomised(seen, int(draws), seed) for seen in (adapted, attacked))
     examples, notes = _selected(adapted.read(data), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
+        sized = measured(threat, base, examples)
         encoded = attacked.encode(examples) if isinstance(attacked, Edited) else adapted.encode(examples)
         passes = Passes(attacked, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
+        if sized.spent is not None:
+            passes.forward, passes.backward = sized.spent.forward, sized.spent.backward
         yield Opened(
             adapted=adapted,
             model=attacked,
             examples=examples,
             encoded=encoded,
-            threat=threat,
+            threat=sized.threat,
             objective=objective,
             profile=chosen,
             steps=steps,
             custom=attacks is not None,
             seed=seed,
             passes=passes,
+            scale=sized.scale,
             mode=mode_findings,
             waive=waive or {},
-            notes=(*notes, *adapted.notes, *_approximated(adapted)),
+            notes=(*notes, *sized.notes, *adapted.notes, *_approximated(adapted)),
             began=began,
         )
 

@@ -140,7 +140,8 @@ class Evaluation:
         weakest: of the broken, the example that breaks at the smallest norm found; None where attacks broke none.
         identity: what was evaluated, as digests. cached: it was finished before, and not run again.
         shown: by row, the clean and the adversarial input of a few broken examples, (2, ...) each; none for text.
-        changed: by row, where texts were edited, each broken text as it was and as it broke the model.
+        changed: by row, where texts were edited, each broken text as it was and as it broke the model; the first is that
+            of ``weakest``.
         schedule: the attacks asked for, with their parameters. stages: one per attack run. health, cost: see there.
         notes: what the user should know, in sentences.
     """

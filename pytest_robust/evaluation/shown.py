@@ -32,11 +32,8 @@ def side_by_side(
     """
     if model.space != "input":
         return {}
-    first = None if weakest is None else weakest.index
-    rows = sorted(witnesses)
-    rows = [rows[i] for i in keyed.order(seed, [examples.ids[row] for row in rows])]
     pairs = {}
-    for row in sorted(rows, key=lambda row: row != first)[:_SHOWN]:
+    for row in _in_order(examples, seed, witnesses, weakest)[:_SHOWN]:
         clean = model.batch(examples.take([row])).x[0].cpu()
         point = witnesses[row]
         moved = threat.apply(clean, point) if isinstance(threat, Transform) else point
@@ -44,13 +41,25 @@ def side_by_side(
     return pairs
 
 
-def changed_texts(subjects: Subjects, witnesses: Mapping[int, Tensor]) -> dict[int, tuple[Text, Text]]:
-    """By row, each broken text as it was and as it broke the model; nothing where points are not edits of texts."""
+def changed_texts(
+    subjects: Subjects, witnesses: Mapping[int, Tensor], weakest: Weakest | None
+) -> dict[int, tuple[Text, Text]]:
+    """By row, each broken text as it was and as it broke the model; nothing where points are not edits of texts.
+
+    In the order in which they are worth a look: see ``side_by_side``.
+    """
     if not isinstance(subjects.model, Edited):
         return {}
     found = {}
-    for row in sorted(witnesses):
+    for row in _in_order(subjects.examples, subjects.seed, witnesses, weakest):
         _, context, _ = subjects.place([row])
         (clean,), (changed,) = subjects.model.clean(context), subjects.model.texts(witnesses[row].unsqueeze(0), context)
         found[row] = (clean, changed)
     return found
+
+
+def _in_order(examples: Examples, seed: int, witnesses: Mapping[int, Tensor], weakest: Weakest | None) -> list[int]:
+    first = None if weakest is None else weakest.index
+    rows = sorted(witnesses)
+    rows = [rows[i] for i in keyed.order(seed, [examples.ids[row] for row in rows])]
+    return sorted(rows, key=lambda row: row != first)

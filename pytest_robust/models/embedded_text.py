@@ -30,6 +30,7 @@ from pytest_robust.models.torch_module import Normalize, floating_dtype, refuse_
 
 _PUT_IN_PLACE = "embeddings in place"
 """The column of examples whose embeddings enter in place; no argument of a model can be called so."""
+_UNBOUNDED = 2**31
 
 
 class EmbeddedText(ABC):
@@ -167,6 +168,18 @@ class EmbeddedText(ABC):
         # The module, not its weight: some scale what they look up.
         found: Tensor = self.module.get_input_embeddings()(ids)
         return found
+
+    def ordinary(self) -> Tensor:
+        """(V,) ids of the tokens that texts are made of, as far as tokenizer and embeddings tell.
+
+        Raises:
+            ModelError: there are fewer than two.
+        """
+        table = getattr(self.module.get_input_embeddings(), "weight", None)
+        ids = self._tokens.ordinary(_UNBOUNDED if table is None else len(table))
+        if len(ids) < 2:
+            raise ModelError(f"{self.name}: its tokenizer has {len(ids)} tokens that are not special; has it a vocabulary?")
+        return torch.tensor(ids, device=self.device)
 
     @property
     def knows_places(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from pytest_robust.errors import PreflightError
 FIXED = "fixed token"
 """The column of tokens that may not move; no argument of a model can be called so."""
 _POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
+_UNUSED = re.compile(r"^[\[<|]+(unused|extra_id|reserved|madeupword|pad)", re.IGNORECASE)
 _UNLIMITED = 10**6
 """transformers writes 10**30 for a tokenizer whose limit it does not know."""
 _IGNORED = -100
@@ -80,6 +82,14 @@ class Tokens:
     def pieces(self, words: Sequence[str]) -> list[list[int]]:
         """The token ids of each of these pieces of text by itself, without special tokens."""
         return [list(ids) for ids in self._tokenizer(list(words), add_special_tokens=False, verbose=False)["input_ids"]]
+
+    def ordinary(self, rows: int) -> list[int]:
+        """Ids, ascending, of the tokens that texts are made of: in the vocabulary and among the first ``rows``, neither
+        special nor by their names unused.
+        """
+        special = set(self._tokenizer.all_special_ids)
+        vocabulary = self._tokenizer.get_vocab()
+        return sorted({i for name, i in vocabulary.items() if i < rows and i not in special and not _UNUSED.search(name)})
 
     def padded(self, rows: Sequence[Row], multiple: int) -> dict[str, Column]:
         """Columns of (L,) int64 tensors, L a multiple of ``multiple`` where the model's limit allows it."""

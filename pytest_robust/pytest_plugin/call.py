@@ -202,10 +202,9 @@ class Reader:
         )
         chosen = own.over(self.declared)
         limits = {} if chosen.bounds is Default.BOUNDS else {"bounds": chosen.bounds}
-        if limits.get("bounds") is not None and adapted.space == "embedding":
+        if limits.get("bounds") is not None and adapted.space != "input":
             raise ThreatError(
-                "bounds are given for a text model, whose word vectors have none; leave bounds out, "
-                "in the call and in the marker"
+                "bounds are given for a text model, whose words have none; leave bounds out, in the call and in the marker"
             )
         return adapted, threats.make(
             settings.first("norm", chosen.norm) or DEFAULT_NORM, budget, space=adapted.space, **limits
@@ -241,6 +240,11 @@ class Reader:
         budget = self._chosen_budget(Declared()) if typed.eps else threat.budget
         if typed.norm is None or typed.norm == threat.norm:
             return threat.with_eps(budget)
+        if threat.space == "text" and typed.norm != threats.CharacterEdits.norm:
+            raise pytest.UsageError(
+                f"--robust-force cannot put the norm {typed.norm} in place of {threat.norm} {threat.budget}, edits of "
+                "texts; drop --robust-norm, or deselect this test"
+            )
         if getattr(threat, "mask", None) is not None:
             raise pytest.UsageError("--robust-force cannot change the norm of a threat with a mask; drop --robust-norm")
         return threats.make(typed.norm, budget, bounds=getattr(threat, "bounds", (0, 1)), space=threat.space)

@@ -27,7 +27,7 @@ from pytest_robust.pytest_plugin.call import (
 from pytest_robust.pytest_plugin.marker import Declared, Default
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge, verdict_error
-from pytest_robust.pytest_plugin.regressions import compared
+from pytest_robust.pytest_plugin.regressions import at_baseline, compared
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
 from pytest_robust.store.runs import check_file
@@ -172,7 +172,7 @@ class Robust:
                 evaluation = evaluate(
                     asked.model,
                     data,
-                    asked.threat,
+                    at_baseline(self._settings.gating, id, asked.threat),
                     **asked.options,
                     min_accuracy=floor,
                     confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),
@@ -344,7 +344,7 @@ class Robust:
         """
         settings, marked = self._settings, self._declared
         norm = settings.first("norm", marked.norm) or DEFAULT_NORM
-        if self._budget is None or (float(self._budget) == float(threat.budget) and norm == threat.norm):
+        if self._budget is None or (self._budget.is_that(threat.budget) and norm == threat.norm):
             return
         said, used = f"{norm} {self._budget}", f"{threat.norm} {threat.budget}"
         if marked.eps is not None:

@@ -68,7 +68,8 @@ def robust(
     """The arguments of ``@pytest.mark.robust``.
 
     Args:
-        norm: linf, l2, l1 or l0. eps: one budget or several; with several the test runs once for each.
+        norm: linf, l2, l1, l0, or characters for texts.
+        eps: one budget or several; with several the test runs once for each.
         min_accuracy: the floor of robust accuracy, or a floor for each budget: ``{"2/255": 0.7, "8/255": 0.4}``; a budget
             without one has the floor of the run, if there is one.
         attacks: names that replace the profile's attacks. n: number of examples. bounds: see ``Linf``.
@@ -91,7 +92,7 @@ def robust(
     budgets, floors = read_eps(eps), read_floors(min_accuracy)
     if budgets is not None and isinstance(floors, dict):
         for budget in floors:
-            if all(float(budget) != float(other) for other in budgets):
+            if not any(budget.is_that(other) for other in budgets):
                 names = ", ".join(map(str, budgets))
                 raise ValueError(f"min_accuracy has a floor for {budget}, which is not among the budgets ({names})")
     sure = None if confidence is None else parse_confidence(confidence)
@@ -136,7 +137,7 @@ def floor_of(floors: Floors | None, budget: Budget) -> Fraction | None:
     """The floor of a budget, None where none is named; ``8/255`` as a float is the budget "8/255" too."""
     if not isinstance(floors, dict):
         return floors
-    return next((floor for known, floor in floors.items() if float(known) == float(budget)), None)
+    return next((floor for known, floor in floors.items() if known.is_that(budget)), None)
 
 
 def read_attacks(attacks: str | Iterable[Any] | None) -> tuple[Any, ...] | None:

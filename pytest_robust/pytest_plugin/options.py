@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 
 import pytest
 
-NORMS = ("linf", "l2", "l1", "l0")
+NORMS = ("linf", "l2", "l1", "l0", "characters")
 PROFILES = ("smoke", "standard", "release")
 GATES = ("off", "no-regression", "release")
 DEFAULT_NORM, DEFAULT_PROFILE = "linf", "standard"
@@ -27,10 +27,13 @@ _OPTIONS: dict[str, _Spec] = {
     "eps": {
         "action": "append",
         "metavar": "EPS[,EPS..]",
-        "help": "budget(s) for checks that name none, in the units of the model's input: 8/255, 0.03; with several, every "
-        "robust test that names none runs once for each",
+        "help": "budget(s) for checks that name none, in the units of the model's input: 8/255, 0.03, for text 2%%norm; "
+        "with several, every robust test that names none runs once for each",
     },
-    "norm": {"choices": NORMS, "help": "norm for checks that name none (default: linf)"},
+    "norm": {
+        "choices": NORMS,
+        "help": "norm for checks that name none; characters counts typing errors in texts (default: linf)",
+    },
     "profile": {
         "choices": PROFILES,
         "help": "how much attack on how much data: smoke = seconds, no evidence; standard = full strength, stops when the "

@@ -18,6 +18,7 @@ from pytest_robust.store.baseline import Baseline, Source
 
 if TYPE_CHECKING:
     from pytest_robust.evaluation import Evaluation
+    from pytest_robust.threats import Threat
 
 
 def compared(gating: Gating, id: str, evaluation: Evaluation, margin: float | None, family: int) -> Record | None:
@@ -44,6 +45,24 @@ def compared(gating: Gating, id: str, evaluation: Evaluation, margin: float | No
 
 def _at_once(change: Change | None, family: int) -> Change | None:
     return None if change is None else replace(change, by_chance=change.paired.p_value > ALPHA / max(1, family))
+
+
+def at_baseline(gating: Gating, id: str, threat: Threat) -> Threat:
+    """The threat with what its baseline has measured its budget as, where that is in a unit of the model.
+
+    Raises:
+        BaselineError: the baseline is there and cannot be read.
+    """
+    if gating.source is None or gating.update or threat.budget.unit is None or threat.space != "embedding":
+        return threat
+    from pytest_robust.threats import EmbeddingBall, ThreatSummary
+
+    baseline = gating.source.find(id)
+    if baseline is None or not isinstance(threat, EmbeddingBall):
+        return threat
+    earlier = ThreatSummary(**baseline.threat)
+    same = threat.measured(earlier.value).summary()
+    return replace(threat, earlier=earlier) if (same.norm, same.eps) == (earlier.norm, earlier.eps) else threat
 
 
 def critical(source: Source) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_robust.reports import selfcheck, words
+from pytest_robust.reports import selfcheck, texts, words
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run, gate_line
 
@@ -82,12 +82,19 @@ def _check(check: Record, name: str, pictures: Record | None) -> Record:
         "more_classes": len(check["classes"]) - len(shown) if shown else 0,
         "curve": _curve(check),
         "weakest": check["weakest"] and words.weakest(check),
+        "texts": [_text(text, check["threat"]["norm"]) for text in check["examples"]["texts"]],
         "facts": _facts(check),
         "notes": check["notes"],
         "commands": words.commands(check),
         "misses_floor": words.misses_floor(check),
         "pictures": pictures,
     }
+
+
+def _text(text: Record, norm: str) -> Record:
+    """A broken text: what went and what came, with whatever does not show made visible."""
+    parts = [(kind, texts.visible(piece)) for kind, piece in texts.pieces(text, norm)]
+    return {"row": text["index"], "turned": words.turned(text), "by": text["by"], "pieces": parts}
 
 
 def _bar(check: Record, which: str) -> Record:

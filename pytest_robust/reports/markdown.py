@@ -6,9 +6,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pytest_robust.reports import selfcheck, terminal, words
+from pytest_robust.reports import selfcheck, terminal, texts, words
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run, gate_line
+
+_MARKS = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
 
 
 def render(run: Run) -> str:
@@ -57,7 +59,27 @@ def _row(check: Record) -> tuple[str, ...]:
 def _details(check: Record) -> str:
     summary = _escaped(check["id"]).replace("\\", "")
     text = terminal.section(check, seconds=False).replace("```", "'''")
-    return f"<details><summary>{summary}</summary>\n\n```\n{text}\n```\n\n</details>"
+    return f"<details><summary>{summary}</summary>\n\n```\n{text}\n```\n\n{_texts(check)}</details>"
+
+
+def _texts(check: Record) -> str:
+    """A table of a few broken texts, what went struck out and what came underlined; empty where no texts were edited."""
+    rows = [
+        (f"#{text['index']}", _escaped(words.turned(text)), _marked(text, check["threat"]["norm"]))
+        for text in check["examples"]["texts"]
+    ]
+    if not rows:
+        return ""
+    return tabulate(rows, ("example", "class", "text"), tablefmt="github", disable_numparse=True) + "\n\n"
+
+
+def _marked(text: Record, norm: str) -> str:
+    return "".join(_MARKS[kind].format(_literal(texts.visible(piece))) for kind, piece in texts.pieces(text, norm))
+
+
+def _literal(text: str) -> str:
+    """The text to the letter, whatever Markdown or HTML would make of it."""
+    return "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in text)
 
 
 def _escaped(text: str) -> str:

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation.result import Cost
 
 Record = dict[str, Any]
+_TEXTS = 6
+"""Broken texts that reports show."""
 
 
 def record(evaluation: Evaluation, id: str) -> Record:
     """The record of an evaluation; ``json.dumps`` takes it, and nothing in it but ``seconds`` varies between equal runs.
 
     ``needed`` is the smallest number of robust examples that meets the floor; accuracies are counts, with the exact 95 %
-    interval as fractions; the lists under ``examples`` are in data order.
+    interval as fractions; the lists under ``examples`` are in data order, but for ``texts``: a few broken texts, the weakest
+    first.
     """
     e = evaluation
     threat = {
@@ -26,6 +29,7 @@ def record(evaluation: Evaluation, id: str) -> Record:
         "value": e.threat.value,
         "space": e.threat.space,
         "bounds": e.threat.bounds,
+        "scale": e.threat.scale,
     }
     return {
         "id": id,
@@ -75,13 +79,27 @@ def record(evaluation: Evaluation, id: str) -> Record:
             "robust": [int(right) for right in e.robust],
             "broken_by": list(e.broken_by),
             "predicted": e.predicted.tolist(),
+            "texts": _texts(e),
         },
     }
 
 
-def _named(e: Evaluation, weakest: Record) -> Record:
+def _texts(e: Evaluation) -> list[Record]:
+    """A few of the texts that edits have broken; a pair has two parts."""
+    return [
+        _named(e, {"index": row, "label": int(e.labels[row]), "predicted": int(e.predicted[row])})
+        | {"by": e.broken_by[row], "clean": _parts(clean), "changed": _parts(changed)}
+        for row, (clean, changed) in list(e.changed.items())[:_TEXTS]
+    ]
+
+
+def _parts(text: str | tuple[str, ...]) -> list[str]:
+    return [text] if isinstance(text, str) else list(text)
+
+
+def _named(e: Evaluation, hit: Record) -> Record:
     """With what the classes are called."""
-    return weakest | {"label_name": e.class_name(weakest["label"]), "predicted_name": e.class_name(weakest["predicted"])}
+    return hit | {"label_name": e.class_name(hit["label"]), "predicted_name": e.class_name(hit["predicted"])}
 
 
 def _rate(rate: Rate, *, exact: bool = True) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pytest_robust.reports import texts
 from pytest_robust.reports.record import Record
 
 
@@ -175,6 +176,9 @@ def verdict_in_full(check: Record) -> str:
 def threat_in_full(check: Record) -> str:
     """The threat, where it moves what, and what counts as broken."""
     facts = check["threat"]
+    if facts["space"] == "text":
+        seen = "white box" if check["cost"]["backward"] else "black box"
+        return f"{threat(check)}, edits of texts, {check['objective']}, {seen}"
     inputs = "inputs unbounded" if facts["bounds"] == "unbounded" else f"inputs in {facts['bounds']}"
     if facts["space"] == "transform":
         # What has no range of its own needs none.
@@ -189,13 +193,23 @@ def class_name(entry: Record) -> str:
     return f"class {entry['name']}" if entry["name"] == str(entry["label"]) else str(entry["name"])
 
 
+def turned(hit: Record) -> str:
+    """``dog -> cat``."""
+    return " -> ".join(class_name({"label": hit[key], "name": hit[f"{key}_name"]}) for key in ("label", "predicted"))
+
+
 def weakest(check: Record) -> str:
-    """The weakest hit: ``#7 dog -> cat, flips at eps <= 0.9/255``."""
+    """The weakest hit: ``#7 dog -> cat, flips at eps <= 0.9/255``; of a text how many edits, and which."""
     entry, facts = check["weakest"], check["threat"]
-    label, predicted = (class_name({"label": entry[key], "name": entry[f"{key}_name"]}) for key in ("label", "predicted"))
+    where = f"#{entry['index']} {turned(entry)}, flips at"
+    if facts["space"] == "text":
+        edits = f"{entry['norm']:g} edit{'' if entry['norm'] == 1 else 's'}"
+        found = next((text for text in check["examples"]["texts"] if text["index"] == entry["index"]), None)
+        line = "" if found is None else f': "{texts.in_line(found, facts["norm"])}"'
+        return f"{where} {edits}{line}"
     # Of a transform it is the share of all its limits.
     size = f"{entry['eps']} of {facts['eps']}" if facts["space"] == "transform" else f"eps <= {entry['eps']}"
-    return f"#{entry['index']} {label} -> {predicted}, flips at {size}"
+    return f"{where} {size}"
 
 
 def commands(check: Record) -> list[tuple[str, str]]:

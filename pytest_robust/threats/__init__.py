@@ -30,11 +30,22 @@ __all__ = [
 
 
 def make(norm: str, eps: Number | Budget, *, bounds: Bounds = (0, 1), space: str = "input") -> Threat:
-    """The threat of a norm's name, for options and ini files: an lp ball, or an embedding ball in the embedding space.
+    """The threat of a norm's name, for options and ini files: an lp ball; for a model of texts an embedding ball, or with
+    ``"characters"`` so many typing errors.
 
     Raises:
         ThreatError: no such norm in this space, or a budget or bounds that cannot be used.
     """
+    if norm == CharacterEdits.norm:
+        if space == "input":
+            raise ThreatError(
+                f"norm 'characters' counts edits of texts, and this model takes tensors; use {', '.join(NORMS)}"
+            )
+        return CharacterEdits(eps)
+    if space == "text":
+        raise ThreatError(
+            f"{norm} {Budget.parse(eps)} moves numbers, and here texts are edited; use norm 'characters' with a whole number"
+        )
     if space == "embedding":
         return EmbeddingBall(eps, norm=norm)
     if norm not in _BALLS:

@@ -76,6 +76,10 @@ class Ball(ABC):
             object.__setattr__(self, "budget", Budget.parse(self.eps))
         except ValueError as error:
             raise ThreatError(str(error)) from None
+        if self.budget.unit is not None and self.space != "embedding":
+            raise ThreatError(
+                f"eps {self.budget} is in a unit of token embeddings; it is for EmbeddingBall, not for {self.norm}"
+            )
         object.__setattr__(self, "bounds", checked_bounds(self.bounds))
 
     @property

@@ -63,7 +63,7 @@ class Edits(ABC):
     k: Number | Budget
 
     def __post_init__(self) -> None:
-        if self.budget.value.denominator != 1:
+        if self.budget.value.denominator != 1 or self.budget.unit is not None:
             raise ThreatError(f"{type(self).__name__}: k counts edits and must be a whole number, got {self.budget}")
 
     @property

@@ -16,7 +16,14 @@ def test_record_is_plain_json_with_the_schema():
     made = record(evaluation(), "test_it.py::test_a")
     assert json.loads(json.dumps(made)) == made
     assert made["id"] == "test_it.py::test_a"
-    assert made["threat"] == {"norm": "linf", "eps": "8/255", "value": 8 / 255, "space": "input", "bounds": "[0, 1]"}
+    assert made["threat"] == {
+        "norm": "linf",
+        "eps": "8/255",
+        "value": 8 / 255,
+        "space": "input",
+        "bounds": "[0, 1]",
+        "scale": None,
+    }
     assert (made["clean"]["k"], made["clean"]["n"]) == (9, 10)
     assert (made["robust"]["k"], made["robust"]["n"]) == (6, 10)
     assert made["robust"]["low"] == pytest.approx(0.2624, abs=1e-4)  # Clopper-Pearson, tabled
