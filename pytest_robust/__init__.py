@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
     from pytest_robust.evaluation import Curve, Evaluation, Outcomes, Rate, compare, curve, evaluate
+    from pytest_robust.evaluation.fluctuation import Fluctuation, fluctuation
     from pytest_robust.evaluation.units import units
     from pytest_robust.models import TextFunction, adapt
+    from pytest_robust.models.retrieval import Retriever
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
@@ -75,7 +77,9 @@ _HOMES = {
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
     "evaluation": ("Curve", "Evaluation", "Outcomes", "Rate", "compare", "curve", "evaluate"),
     "evaluation.units": ("units",),
+    "evaluation.fluctuation": ("Fluctuation", "fluctuation"),
     "models": ("TextFunction", "adapt"),
+    "models.retrieval": ("Retriever",),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
@@ -99,9 +103,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "CharacterEdits",
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
-    "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate",
-    "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
-    "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness", "units",
+    "Fluctuation", "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric",
+    "PreflightError", "Rate", "Retriever", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep",
+    "Targeted", "TextFunction", "ThreatError", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve",
+    "evaluate", "fluctuation", "load_witness", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -70,6 +70,11 @@ def load_classifier():
     return train_reviews.train(load_reviews(1500))
 
 
+def load_encoder():
+    model, tokenizer = load_classifier()
+    return model.bert.eval(), tokenizer
+
+
 def load_reviews(n=60):
     import train_reviews
     return train_reviews.reviews(n, seed=n)
