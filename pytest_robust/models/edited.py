@@ -15,13 +15,14 @@ from pytest_robust.data.examples import Examples, Inputs, Text
 from pytest_robust.errors import PreflightError
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.protocol import Batch
-from pytest_robust.models.spans import Span
+from pytest_robust.models.spans import Span, blank_before, owners_of, part_begins
 from pytest_robust.models.text_function import TextFunction
-from pytest_robust.models.tokens import Row
+from pytest_robust.models.vocabulary import Vocabulary
 
-_ROW, _OPTIONS = "edited row", "edited options"
-"""Columns of encoded examples: the number of the text, and which options there are, (S, C). No argument of a model can be
-called so."""
+_ROW, _OPTIONS, _WORDS = "edited row", "edited options", "proposed words"
+"""Columns of encoded examples: the number of the text, and which options there are, (S, C); and where the model proposes
+them, which words of its vocabulary they are: whoever knows examples again by these columns knows the options again. No
+argument of a model can be called so."""
 _SITES = 32
 """Sites are padded to a multiple of this, so that texts of similar length share a batch."""
 
@@ -63,13 +64,17 @@ class Edited:
         sites: Callable[[Text, Sequence[Span] | None], Sequence[Any]],
         edited: Callable[[Text, Sequence[Any]], Text],
         most_options: int,
+        filled: Callable[[Any, Sequence[str]], Any] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         """
         Args:
             sites: of a text, in these spans of it, as a threat of edits lists them. edited: the text with edits made.
             most_options: of any site.
+            filled: a site with these words as its options, where they are to be proposed out of ``vocabulary``.
         """
         self._model, self._sites_of, self._edited, self._most = model, sites, edited, most_options
+        self._filled, self._vocabulary = filled, vocabulary
         self.name, self.device, self.classes = model.name, model.device, model.classes
         self.notes, self.approximated, self.dtype = model.notes, model.approximated, model.dtype
         self._examples: Examples | None = None
@@ -104,11 +109,14 @@ class Edited:
         self._options = {}
         encoded = self._model.encode(examples)
         self.notes = self._model.notes
-        columns = {
-            **cast("dict[str, Any]", encoded.inputs),
-            _ROW: torch.arange(len(self._texts)),
-            _OPTIONS: [self._there_are(sites) for sites in self._sites],
-        }
+        columns = {**cast("dict[str, Any]", encoded.inputs), _ROW: torch.arange(len(self._texts))}
+        if self._vocabulary is not None and self._filled is not None:
+            proposed = self._vocabulary.proposed(examples, encoded, self._sites, self._most)
+            for row, numbers in enumerate(proposed):
+                words = self._vocabulary.words(numbers)
+                self._sites[row] = [self._filled(*pair) for pair in zip(self._sites[row], words, strict=True)]
+            columns[_WORDS] = [_of_places(numbers, -1) for numbers in proposed]
+        columns[_OPTIONS] = [self._there_are(sites) for sites in self._sites]
         return replace(encoded, inputs=columns)
 
     def batch(self, inputs: Inputs) -> Batch:
@@ -135,7 +143,7 @@ class Edited:
             if led:
                 options = [self._options_of(rows[i]) for i in group]
                 owners = [
-                    _owners(tokens[i], _moved(one.words, self._taken(x[i], rows[i]), self._begins(texts[i])))
+                    owners_of(tokens[i].places, _moved(one.words, self._taken(x[i], rows[i]), part_begins(texts[i])))
                     for i, one in zip(group, options, strict=True)
                 ]
                 led_point: Any = _Led.apply
@@ -161,19 +169,14 @@ class Edited:
 
     def _there_are(self, sites: Sequence[Any]) -> Tensor:
         """(S, C) bool."""
-        there = torch.zeros(max(_SITES, -(-len(sites) // _SITES) * _SITES), self._most, dtype=torch.bool)
+        there = torch.zeros(len(sites), self._most, dtype=torch.bool)
         for place, site in enumerate(sites):
             there[place, : len(site.options)] = True
-        return there
+        return _of_places(there, False)
 
     def _taken(self, point: Tensor, row: int) -> list[Any]:
         """The edits of one point, (S, C)."""
         return [self._sites[row][site].options[option] for site, option in (point.detach() > 0.5).nonzero().tolist()]
-
-    @staticmethod
-    def _begins(text: Text) -> tuple[int, ...]:
-        """Where each part begins, in characters counted through all of them."""
-        return (0,) if isinstance(text, str) else (0, len(text[0]))
 
     def _options_of(self, row: int) -> _Options:
         if row not in self._options:
@@ -188,13 +191,13 @@ class Edited:
         for s, one in enumerate(self._sites[row]):
             start, end = one.word
             for c, edit in enumerate(one.options):
-                key = (edit.part, start, end)
-                part = parts[edit.part]
+                key = (one.part, start, end)
+                part = parts[one.part]
                 word.append(numbers.setdefault(key, len(numbers)))
                 site.append(s)
                 place.append(c)
-                pieces.append(_before(part, start) + part[start : edit.start] + edit.new + part[edit.end : end])
-        own = [_before(parts[p], start) + parts[p][start:end] for p, start, end in numbers]
+                pieces.append(blank_before(part, start) + part[start : edit.start] + edit.new + part[edit.end : end])
+        own = [blank_before(parts[p], start) + parts[p][start:end] for p, start, end in numbers]
         ids = [self._pieces_of(many) for many in (pieces, own)]
         known = {token: i for i, token in enumerate(sorted({token for many in ids for piece in many for token in piece}))}
         tables = [_table([[known[token] for token in piece] for piece in many]) for many in ids]
@@ -254,23 +257,10 @@ def _moved(words: list[tuple[int, int, int]], taken: Sequence[Any], begins: tupl
     return found
 
 
-def _owners(row: Row, words: list[Span]) -> list[int]:
-    """For each token the number of the word that it is of; ``len(words)``: of none. Both stand in the order of the text."""
-    owners, number = [], 0
-    for place in row.places or []:
-        if place is None:
-            owners.append(len(words))
-            continue
-        while number < len(words) and words[number][1] <= place[0]:
-            number += 1
-        inside = number < len(words) and place[1] > words[number][0]
-        owners.append(number if inside else len(words))
-    return owners
-
-
-def _before(part: str, start: int) -> str:
-    """A space where one stands before a word: to some tokenizers it belongs to it."""
-    return " " if start and part[start - 1].isspace() else ""
+def _of_places(values: Tensor, rest: int) -> Tensor:
+    """Values of sites, (W, C), filled up to (S, C)."""
+    places = max(_SITES, -(-len(values) // _SITES) * _SITES)
+    return torch.cat([values, values.new_full((places - len(values), values.shape[1]), rest)])
 
 
 def _table(pieces: list[list[int]]) -> Tensor:

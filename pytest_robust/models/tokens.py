@@ -81,6 +81,12 @@ class Tokens:
         """The token ids of each of these pieces of text by itself, without special tokens."""
         return [list(ids) for ids in self._tokenizer(list(words), add_special_tokens=False, verbose=False)["input_ids"]]
 
+    def decoded(self) -> dict[int, str]:
+        """By id, the text of each token that is not special, without white space around it."""
+        ids = sorted(set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids))
+        texts = self._tokenizer.batch_decode([[i] for i in ids], clean_up_tokenization_spaces=False)
+        return {i: text.strip() for i, text in zip(ids, texts, strict=True)}
+
     def padded(self, rows: Sequence[Row], multiple: int) -> dict[str, Column]:
         """Columns of (L,) int64 tensors, L a multiple of ``multiple`` where the model's limit allows it."""
         columns: dict[str, list[Tensor]] = defaultdict(list)
