@@ -35,6 +35,7 @@ from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.models.vocabulary import Gradient, Vocabulary
 from pytest_robust.objectives import Objective, Untargeted
+from pytest_robust.shard import Shard
 from pytest_robust.threats import Edits, Threat, Transform, WordEdits
 from pytest_robust.threats.edits import edited
 from pytest_robust.threats.words import is_word
@@ -119,6 +120,7 @@ class Prepared(Opened):
         report: Report | None,
         *,
         past: Past | None = None,
+        shard: Shard | None = None,
     ) -> Run:
         """One run of the attacks, not started yet."""
         return Run(
@@ -131,6 +133,7 @@ class Prepared(Opened):
             custom=self.custom,
             controls=self.profile.controls,
             past=past,
+            shard=shard,
         )
 
     def health(self, checks: Iterable[HealthCheck]) -> Health:
@@ -203,7 +206,7 @@ def opened(
     examples, notes = _selected(adapted.read(data), objective, chosen, n, seed)
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
-        encoded = attacked.encode(examples)
+        encoded = attacked.encode(examples) if isinstance(attacked, Edited) else adapted.encode(examples)
         passes = Passes(attacked, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
         passes.forward, passes.backward = asking.forward, asking.backward
         yield Opened(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_robust.budget import Budget, Number
-from pytest_robust.pytest_plugin import memory, progress, replay
+from pytest_robust.pytest_plugin import memory, progress, replay, shards
 from pytest_robust.pytest_plugin.call import (
     FIXTURE,
     Asked,
@@ -46,6 +46,8 @@ class Checks:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
+    shares: dict[str, Record] = field(default_factory=dict)
+    """In a shard, what it has attacked of each check, instead of the records."""
     errors: dict[str, str] = field(default_factory=dict)
     """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
     witnesses: int = 0
@@ -135,7 +137,7 @@ class Robust:
         from pytest_robust import evaluate
 
         id = self._id(name)
-        if id not in self._checks.records:
+        if id not in self._checks.evaluations:
             with self._keeping_errors(id), self._watched() as watcher:
                 asked = self._reader.asked(
                     model,
@@ -166,6 +168,7 @@ class Robust:
                 floors = asked.floors(asked.threat.budget)
                 floor = self._settings.first("fail_under", *floors)
                 alone = self._settings.gating.source is None
+                sharing = shards.asked(self._settings)
                 evaluation = evaluate(
                     asked.model,
                     data,
@@ -177,14 +180,17 @@ class Robust:
                     # A comparison needs what the attacks by themselves make of every example.
                     stop_early=alone and self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                     progress=watcher,
-                    memory=memory.folder(self._item.config),
-                    replay="first" if alone else "last",
+                    memory=shards.memory_of(self._item.config, self._settings),
+                    # Whether there is a baseline is asked of all shards together, and must make no difference to one.
+                    replay="first" if alone and sharing is None else "last",
+                    shard=sharing,
                 )
                 family = None
                 if self._budget is not None:
                     family = id.replace(budget_id(self._settings, self._declared, self._budget), "*")
                 self._remember(id, evaluation, asked, family=family)
-        judge(self._checks.records[id])
+        if id in self._checks.records:
+            judge(self._checks.records[id])
         return self._checks.evaluations[id]
 
     def curve(
@@ -220,6 +226,7 @@ class Robust:
         id = self._id(name)
         if id not in self._checks.curves:
             with self._keeping_errors(id), self._watched() as watcher:
+                shards.refuse_a_curve(self._settings, id)
                 if "confidence" in options:
                     raise CallError("robust.curve(...): confidence is for a sample, and on a curve every example is decided")
                 named = self._reader.budgets(budgets, min_accuracy)
@@ -300,6 +307,9 @@ class Robust:
         Raises:
             BaselineError: the baseline of the check cannot be read.
         """
+        if self._settings.shard is not None:
+            self._checks.evaluations[id], self._checks.shares[id] = evaluation, shards.share(evaluation)
+            return
         items = self._item.session.items
         # Robust and clean accuracy, of each robust test of the session.
         accuracies = 2 * sum(FIXTURE in getattr(item, "fixturenames", ()) or without_file(item) for item in items)

@@ -16,13 +16,14 @@ from pytest_robust.errors import RobustError
 from pytest_robust.pytest_plugin import collect, hookspecs, replay_session
 from pytest_robust.pytest_plugin.collect import CHECKS, SETTINGS, is_robust
 from pytest_robust.pytest_plugin.compare import explain
-from pytest_robust.pytest_plugin.fixture import Checks, Robust
+from pytest_robust.pytest_plugin.fixture import Checks, Robust, error_line
 from pytest_robust.pytest_plugin.marker import declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
 from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable
 from pytest_robust.pytest_plugin.selfcheck import SelfCheck, note
 from pytest_robust.pytest_plugin.session import FINDINGS, Ledger, findings, sections
 from pytest_robust.pytest_plugin.settings import Settings
+from pytest_robust.pytest_plugin.shards import NO_VERDICT
 from pytest_robust.reports.run import ItemResult, judged, with_curves
 
 _MARKER = (
@@ -80,6 +81,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     except pytest.skip.Exception:
         if missed is None:
             raise
+    except (Exception, pytest.fail.Exception) as error:
+        if not _checks(item).shares or _checks(item).errors:
+            raise
+        # The test's own assertions ask for all examples: they wait, as it does, for the merge.
+        pytest.skip(f"{NO_VERDICT}; its own assertions wait as well ({error_line(error)})")
+    if _checks(item).shares:
+        pytest.skip(NO_VERDICT)
     if missed is not None:
         pytest.fail(missed, pytrace=False)
     checks = _checks(item)
@@ -150,7 +158,14 @@ def _header(settings: Settings) -> str:
     norm, profile = settings.first("norm") or DEFAULT_NORM, settings.first("profile") or DEFAULT_PROFILE
     budgets = f"{norm} {', '.join(map(str, eps))}" if eps else "budgets from the tests"
     n: int | None = settings.first("n")
-    parts = [budgets, f"profile {profile}", *([f"n={n}"] if n else []), f"seed {settings.first('seed') or 0}"]
+    parts = [
+        *([] if settings.shard is None else [f"shard {settings.shard}"]),
+        *([] if settings.merge is None else [f"merge of {len(settings.merge.folders)} shards"]),
+        budgets,
+        f"profile {profile}",
+        *([f"n={n}"] if n else []),
+        f"seed {settings.first('seed') or 0}",
+    ]
     return f"robust: {', '.join(parts)}"
 
 

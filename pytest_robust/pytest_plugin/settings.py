@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_robust.budget import Budget, parse_confidence, parse_floor, parse_margin
+from pytest_robust.errors import ShardError
 from pytest_robust.pytest_plugin.gating import Gating
 from pytest_robust.pytest_plugin.options import GATES, INI_KEYS, NORMS, OPTIONS, PROFILES
+from pytest_robust.shard import Shard
 from pytest_robust.store.held import checked_id
+from pytest_robust.store.shards import Shards
 
 T = TypeVar("T")
 REPORT_SUFFIXES = (".json", ".md", ".html")
@@ -60,6 +63,7 @@ class Settings:
         reports: absolute paths. model, data: ``PKG:ATTR`` of a check without a file.
         replay: the ID of the stored adversarial example that is put to the model in place of the checks. witness: the
             absolute path of the file to write it to.
+        shard: attack this share alone, without a verdict. merge: the shards to go on from.
         selfcheck: the attacks to check, none of them for the engine; None where no self-check is asked for.
         arguments: the robust options of this command line that change an outcome, and their values as one would type them
             again.
@@ -72,6 +76,8 @@ class Settings:
     reports: tuple[Path, ...]
     model: str | None
     data: str | None
+    shard: Shard | None
+    merge: Shards | None
     selfcheck: tuple[str, ...] | None
     replay: str | None
     witness: Path | None
@@ -102,6 +108,8 @@ class Settings:
             reports=tuple(_report(config, path) for path in dict.fromkeys(option("robust_report") or ())),
             model=model,
             data=data,
+            shard=_shard(config),
+            merge=_merge(config),
             selfcheck=_selfcheck(config),
             replay=replay,
             witness=_witness(config),
@@ -117,9 +125,8 @@ class Settings:
     @property
     def silent(self) -> bool:
         """Nothing was asked for: neither an option nor an ini key."""
-        asked = self.model is not None or self.selfcheck is not None or self.reports or self.gating.source is not None
-        asked = asked or self.replay is not None
-        return self.command_line.silent and self.configured.silent and not asked
+        asked = (self.model, self.selfcheck, self.shard, self.merge, self.gating.source, self.reports or None, self.replay)
+        return self.command_line.silent and self.configured.silent and all(one is None for one in asked)
 
 
 def _command_line(config: pytest.Config) -> Choices:
@@ -323,6 +330,29 @@ def _witness(config: pytest.Config) -> Path | None:
     if path.exists():
         raise pytest.UsageError(f"--robust-witness {typed!r} is there already; name another file, or remove this one first")
     return path
+
+
+def _shard(config: pytest.Config) -> Shard | None:
+    """Raises UsageError where what is asked for as well needs a verdict, which a shard has not."""
+    shard = _parsed("--robust-shard", config.getoption("robust_shard"), Shard.parse)
+    if shard is not None:
+        for name in ("merge", "update", "report", "replay"):
+            if config.getoption(f"robust_{name}"):
+                raise pytest.UsageError(f"a shard has no verdict: leave out --robust-{name}, or --robust-shard")
+    return shard
+
+
+def _merge(config: pytest.Config) -> Shards | None:
+    """Raises UsageError where the folders do not hold all the shards of one run."""
+    folders = config.getoption("robust_merge")
+    if not folders:
+        return None
+    if config.option.collectonly:
+        raise pytest.UsageError("--robust-merge judges, --collect-only runs nothing: leave one out")
+    try:
+        return Shards.gathered([config.invocation_params.dir / folder for folder in folders])
+    except ShardError as error:
+        raise pytest.UsageError(f"--robust-merge: {error}") from None
 
 
 def _arguments(config: pytest.Config) -> dict[str, str]:
