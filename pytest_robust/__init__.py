@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         HopSkipJump,
         HotFlip,
         Noise,
+        RelaxedPGD,
         Square,
         Sweep,
     )
@@ -66,6 +67,7 @@ _HOMES = {
         "HopSkipJump",
         "HotFlip",
         "Noise",
+        "RelaxedPGD",
         "Square",
         "Sweep",
     ),
@@ -98,8 +100,8 @@ __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "CharacterEdits",
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
     "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate",
-    "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
-    "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness",
+    "RelaxedPGD", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction",
+    "ThreatError", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
