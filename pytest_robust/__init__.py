@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         L2,
         CharacterEdits,
         EmbeddingBall,
+        LatentBall,
         Linf,
         Negation,
         Photometric,
@@ -87,6 +88,7 @@ _HOMES = {
         "L0",
         "L1",
         "L2",
+        "LatentBall",
         "Linf",
         "Negation",
         "Photometric",
@@ -99,9 +101,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "CharacterEdits",
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
-    "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate",
-    "RelaxedPGD", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction",
-    "ThreatError", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness",
+    "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric",
+    "PreflightError", "Rate", "RelaxedPGD", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep",
+    "Targeted", "TextFunction", "ThreatError", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate",
+    "load_witness",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

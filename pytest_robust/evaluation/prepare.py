@@ -30,13 +30,14 @@ from pytest_robust.evaluation.tally import Tally
 from pytest_robust.models import NonDifferentiable, Normalize, Randomised, adapt
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.models.latent import Latent
 from pytest_robust.models.protocol import Model
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.models.vocabulary import Gradient, Vocabulary
 from pytest_robust.objectives import Objective, Untargeted
 from pytest_robust.shard import Shard
-from pytest_robust.threats import Edits, Threat, Transform, WordEdits
+from pytest_robust.threats import Edits, LatentBall, Threat, Transform, WordEdits
 from pytest_robust.threats.edits import edited
 from pytest_robust.threats.words import is_word
 
@@ -199,8 +200,10 @@ def opened(
     steps = schedule(chosen, attacks, terrain)
     if autocast:
         steps = (*steps, exact_step(terrain))
-    if draws is not None and isinstance(attacked, Edited):
-        raise ValueError("draws are for threats whose points are numbers; edits of texts are not voted on yet")
+    if draws is not None and isinstance(attacked, (Edited, Latent)):
+        raise ValueError(
+            "draws are for changes of inputs and embeddings; edits of texts and hidden states are not voted on yet"
+        )
     if draws is not None:
         adapted, attacked = (Randomised(seen, int(draws), seed) for seen in (adapted, attacked))
     examples, notes = _selected(adapted.read(data), objective, chosen, n, seed)
@@ -244,8 +247,15 @@ def under(model: Model, threat: Threat, gradient: Gradient | None = None) -> Mod
         if isinstance(threat, WordEdits) and threat.is_open:
             parts |= {"filled": threat.filled, "vocabulary": _vocabulary(model, gradient)}
         return Edited(model, **parts)
+    if isinstance(threat, LatentBall) and isinstance(model, EmbeddedText):
+        return Latent(model, threat.module, norm=threat.norm, relative=threat.is_share)
     if threat.space == model.space and not isinstance(threat, Edits):
         return model
+    if isinstance(threat, LatentBall):
+        raise ThreatError(
+            f"LatentBall moves hidden states of text models, given as (model, tokenizer), and {model.name} is none; use the "
+            "threats for its inputs"
+        )
     if isinstance(threat, Edits):
         raise ThreatError(
             f"{type(threat).__name__} edits texts, but {model.name} takes tensors; give a text model, as (model, tokenizer) "
