@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         HopSkipJump,
         HotFlip,
         Noise,
+        RelaxedPGD,
         Square,
         Sweep,
     )
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         L2,
         CharacterEdits,
         EmbeddingBall,
+        LatentBall,
         Linf,
         Negation,
         Photometric,
@@ -69,6 +71,7 @@ _HOMES = {
         "HopSkipJump",
         "HotFlip",
         "Noise",
+        "RelaxedPGD",
         "Square",
         "Sweep",
     ),
@@ -91,6 +94,7 @@ _HOMES = {
         "L0",
         "L1",
         "L2",
+        "LatentBall",
         "Linf",
         "Negation",
         "Photometric",
@@ -103,10 +107,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "CharacterEdits",
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
-    "Fluctuation", "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric",
-    "PreflightError", "Rate", "Retriever", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep",
-    "Targeted", "TextFunction", "ThreatError", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve",
-    "evaluate", "fluctuation", "load_witness", "units",
+    "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation", "Noise", "Outcomes",
+    "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retriever", "Robust", "RobustError", "RobustWarning",
+    "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError", "Untargeted", "Witness", "WordEdits",
+    "adapt", "compare", "curve", "evaluate", "fluctuation", "load_witness", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -17,6 +17,7 @@ from pytest_robust.attacks.live import Live
 from pytest_robust.attacks.noise import Noise
 from pytest_robust.attacks.pgd import FGSM, PGD
 from pytest_robust.attacks.protocol import Attack, BaseAttack
+from pytest_robust.attacks.relaxed import RelaxedPGD
 from pytest_robust.attacks.spsa import SPSA
 from pytest_robust.attacks.square import Square
 from pytest_robust.attacks.sweep import Sweep
@@ -53,12 +54,13 @@ _MAKERS: dict[str, Callable[[], Attack]] = {
     "sweep": Sweep,
     "hotflip": HotFlip,
     "edit-search": EditSearch,
+    "relaxed-pgd": RelaxedPGD,
 }
 NAMES = tuple(_MAKERS)
 
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "LBFGS", "NAMES", "PGD", "SPSA", "VAT", "Attack", "BaseAttack", "DeepFool",
-    "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "Square", "Sweep", "make",
+    "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "RelaxedPGD", "Square", "Sweep", "make",
 ]  # fmt: skip
 
 

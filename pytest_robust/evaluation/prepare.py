@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pytest_robust.attacks import Attack
 from pytest_robust.data import stratified
@@ -30,13 +31,19 @@ from pytest_robust.evaluation.units import measured
 from pytest_robust.models import NonDifferentiable, Normalize, Randomised, adapt
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.models.latent import Latent
 from pytest_robust.models.protocol import Model
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
+from pytest_robust.models.vocabulary import Gradient, Vocabulary
 from pytest_robust.objectives import Objective, Untargeted
 from pytest_robust.shard import Shard
-from pytest_robust.threats import Edits, Threat, ThreatSummary, Transform
+from pytest_robust.threats import Edits, LatentBall, Threat, ThreatSummary, Transform, WordEdits
 from pytest_robust.threats.edits import edited
+from pytest_robust.threats.words import is_word
+
+_ASKED = 32
+"""Texts per pass when the user names no number, where a model proposes words."""
 
 
 @dataclass(frozen=True)
@@ -193,14 +200,17 @@ def opened(
             raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
     objective = objective or Untargeted()
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
-    attacked = under(adapted, threat)
+    asking = Passes(adapted, batch_size or _ASKED)
+    attacked = under(adapted, threat, lambda x, context: _upwards(objective, asking, x, context))
     # Of a function of texts there are no gradients to lead the edits.
     terrain = "queries" if isinstance(attacked, Edited) and not attacked.differentiable else threat.terrain
     steps = schedule(chosen, attacks, terrain)
     if autocast:
         steps = (*steps, exact_step(terrain))
-    if draws is not None and isinstance(attacked, Edited):
-        raise ValueError("draws are for threats whose points are numbers; edits of texts are not voted on yet")
+    if draws is not None and isinstance(attacked, (Edited, Latent)):
+        raise ValueError(
+            "draws are for changes of inputs and embeddings; edits of texts and hidden states are not voted on yet"
+        )
     if draws is not None and threat.budget.unit == "typo":
         raise ThreatError(f"eps {threat.budget} is measured on one model, and with draws each pass is another; use '2%norm'")
     base = adapted
@@ -212,8 +222,10 @@ def opened(
         sized = measured(threat, base, examples)
         encoded = attacked.encode(examples) if isinstance(attacked, Edited) else adapted.encode(examples)
         passes = Passes(attacked, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
+        passes.forward, passes.backward = asking.forward, asking.backward
         if sized.spent is not None:
-            passes.forward, passes.backward = sized.spent.forward, sized.spent.backward
+            passes.forward += sized.spent.forward
+            passes.backward += sized.spent.backward
         yield Opened(
             adapted=adapted,
             model=attacked,
@@ -234,8 +246,11 @@ def opened(
         )
 
 
-def under(model: Model, threat: Threat) -> Model:
-    """The model as the threat moves its point: itself, or seen through the threat's transform.
+def under(model: Model, threat: Threat, gradient: Gradient | None = None) -> Model:
+    """The model as the threat moves its point: itself, or seen through the threat's transform or edits.
+
+    Args:
+        gradient: of what an attack raises, needed where the model is to propose words.
 
     Raises:
         ThreatError: the threat is for another space than the model's.
@@ -243,9 +258,19 @@ def under(model: Model, threat: Threat) -> Model:
     if isinstance(threat, Transform) and model.space == "input":
         return Transformed(model, threat.origin, threat.apply)
     if isinstance(threat, Edits) and isinstance(model, (EmbeddedText, TextFunction)):
-        return Edited(model, sites=threat.sites, edited=edited, most_options=threat.most_options)
+        parts: dict[str, Any] = {"sites": threat.sites, "edited": edited, "most_options": threat.most_options}
+        if isinstance(threat, WordEdits) and threat.is_open:
+            parts |= {"filled": threat.filled, "vocabulary": _vocabulary(model, gradient)}
+        return Edited(model, **parts)
+    if isinstance(threat, LatentBall) and isinstance(model, EmbeddedText):
+        return Latent(model, threat.module, norm=threat.norm, relative=threat.is_share)
     if threat.space == model.space and not isinstance(threat, Edits):
         return model
+    if isinstance(threat, LatentBall):
+        raise ThreatError(
+            f"LatentBall moves hidden states of text models, given as (model, tokenizer), and {model.name} is none; use the "
+            "threats for its inputs"
+        )
     if isinstance(threat, Edits):
         raise ThreatError(
             f"{type(threat).__name__} edits texts, but {model.name} takes tensors; give a text model, as (model, tokenizer) "
@@ -266,6 +291,27 @@ def under(model: Model, threat: Threat) -> Model:
         f"an embedding ball needs a text model, given as (model, tokenizer), but {model.name} takes tensors; "
         "use Linf, L2, L1 or L0"
     )
+
+
+def _vocabulary(model: EmbeddedText | TextFunction, gradient: Gradient | None) -> Vocabulary:
+    """Raises ThreatError for a model that cannot propose words."""
+    if not isinstance(model, EmbeddedText) or not model.knows_places or gradient is None:
+        raise ThreatError(
+            f"WordEdits without substitutes: which of all words to try is asked of gradients at the words of a text, and "
+            f"{model.name} has none; say which words may stand for which: WordEdits(k, substitutes={{...}})"
+        )
+    return Vocabulary(model, is_word, gradient)
+
+
+def _upwards(objective: Objective, passes: Passes, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+    """The gradient that leads from what the model says of its inputs by itself to where it is broken."""
+
+    def margin(logits: Tensor, _: slice) -> Tensor:
+        # A target that the model has no class for is said later, with others of its kind.
+        goal = objective.goal(logits.argmax(1)).clamp(max=logits.shape[1] - 1)
+        return objective.margin(logits, goal)
+
+    return passes.gradient(margin, x, context)[2]
 
 
 def _selected(

@@ -17,7 +17,7 @@ from pytest_robust.evaluation.prepare import opened
 from pytest_robust.evaluation.votes import vote
 from pytest_robust.models import NonDifferentiable, Normalize, adapt
 from pytest_robust.objectives import Objective, Untargeted
-from pytest_robust.threats import Threat
+from pytest_robust.threats import Threat, WordEdits
 
 _RTOL, _ATOL = 1e-5, 1e-7
 """How far rounding may put a point outside the threat that it was found in."""
@@ -73,7 +73,8 @@ def retry(
 
     Raises:
         PreflightError: no example of ``data`` has this id, its input has another shape in the model now, or the model cannot
-            be asked about it. ModelError, ThreatError: see ``evaluate``.
+            be asked about it. ModelError, ThreatError: see ``evaluate``; and ModelError where nothing breaks, and the model
+            itself proposes what a point stands for.
     """
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
     examples = load(data, classes=adapted.classes)
@@ -134,5 +135,10 @@ def retry(
         verdict = "contested"
     elif not inside:
         verdict = "outside"
+    if verdict != "broken" and isinstance(threat, WordEdits) and threat.is_open:
+        raise ModelError(
+            f"{known.model.name} proposes the words that may stand in a text, so the adversarial example of {id} may be "
+            "another text now than the one that was found, and that it breaks nothing says nothing; run the check instead"
+        )
     predicted = there.predicted if clean.right else clean.predicted
     return Retried(example, verdict, not clean.right, inside, predicted, x[0].cpu(), tried[0].cpu())

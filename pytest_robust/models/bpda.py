@@ -48,8 +48,8 @@ def approximations(module: nn.Module, given: NonDifferentiable | None) -> dict[s
                 f"non_differentiable: for {_called(part)} a {type(approximation).__name__} was given; give a function that "
                 "approximates it and has a gradient, or None for the identity"
             )
-    parts = _by_name(module)
-    return {_name_of(part, parts): approximation for part, approximation in pairs.items()}
+    parts = by_name(module)
+    return {name_of(part, parts): approximation for part, approximation in pairs.items()}
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def approximated(module: nn.Module, chosen: Mapping[str, Approximation | None]) 
             stack.enter_context(isolated(own))
         if chosen:
             stack.enter_context(uncompiled())
-        parts = _by_name(module)
+        parts = by_name(module)
         substitutes = [_Substitute(name, approximation) for name, approximation in chosen.items()]
         for substitute in substitutes:
             part = parts[substitute.name]
@@ -175,13 +175,14 @@ class _Through(torch.autograd.Function):
         return None, grad[0]
 
 
-def _by_name(module: nn.Module) -> dict[str, nn.Module]:
+def by_name(module: nn.Module) -> dict[str, nn.Module]:
     """Every module inside, by its name without the steps into compiled modules; the compiled one counts, not its shell."""
     named = [(name.split("."), part) for name, part in named_submodules(module)]
     return {".".join(step for step in steps if step not in ("", _COMPILED)): part for steps, part in named}
 
 
-def _name_of(part: object, parts: Mapping[str, nn.Module]) -> str:
+def name_of(part: object, parts: Mapping[str, nn.Module], asked: str = "non_differentiable") -> str:
+    """The name of a module among ``parts``; ModelError, which says what ``asked`` for it, where there is none."""
     if isinstance(part, str):
         name = ".".join(step for step in part.split(".") if step != _COMPILED)
         if name and name in parts:
@@ -194,7 +195,7 @@ def _name_of(part: object, parts: Mapping[str, nn.Module]) -> str:
     known = [name for name in parts if name]
     close = difflib.get_close_matches(part, known) if isinstance(part, str) else []
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {_few(known)}"
-    raise ModelError(f"non_differentiable: the model has no submodule {_called(part)}; {hint}")
+    raise ModelError(f"{asked}: the model has no submodule {_called(part)}; {hint}")
 
 
 def _called(part: object) -> str:

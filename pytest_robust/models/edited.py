@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -14,35 +14,19 @@ from torch import Tensor
 from pytest_robust.data.examples import Examples, Inputs, Text
 from pytest_robust.errors import PreflightError
 from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.models.options import Led, Mixture, Options, table
 from pytest_robust.models.protocol import Batch
-from pytest_robust.models.spans import Span
+from pytest_robust.models.spans import Span, blank_before, owners_of, part_begins
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.tokens import Row
+from pytest_robust.models.vocabulary import Vocabulary
 
-_ROW, _OPTIONS = "edited row", "edited options"
-"""Columns of encoded examples: the number of the text, and which options there are, (S, C). No argument of a model can be
-called so."""
+_ROW, _OPTIONS, _WORDS = "edited row", "edited options", "proposed words"
+"""Columns of encoded examples: the number of the text, and which options there are, (S, C); and where the model proposes
+them, which words of its vocabulary they are: whoever knows examples again by these columns knows the options again. No
+argument of a model can be called so."""
 _SITES = 32
 """Sites are padded to a multiple of this, so that texts of similar length share a batch."""
-
-
-@dataclass
-class _Options:
-    """The options of one text as tokens, for gradients.
-
-    Attributes:
-        words: by number, the part, start and end of each word that has sites. word: (O,) int64, of each option.
-        site, place: (O,) int64, where it stands in a point. ids: (I,) int64, the token ids that occur.
-        tokens: (O, T) int64, places in ``ids``; -1 beyond its own. own: (W, T) the same of the words as they are.
-    """
-
-    words: list[tuple[int, int, int]]
-    word: Tensor
-    site: Tensor
-    place: Tensor
-    ids: Tensor
-    tokens: Tensor
-    own: Tensor
 
 
 class Edited:
@@ -63,19 +47,24 @@ class Edited:
         sites: Callable[[Text, Sequence[Span] | None], Sequence[Any]],
         edited: Callable[[Text, Sequence[Any]], Text],
         most_options: int,
+        filled: Callable[[Any, Sequence[str]], Any] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         """
         Args:
             sites: of a text, in these spans of it, as a threat of edits lists them. edited: the text with edits made.
             most_options: of any site.
+            filled: a site with these words as its options, where they are to be proposed out of ``vocabulary``.
         """
         self._model, self._sites_of, self._edited, self._most = model, sites, edited, most_options
+        self._filled, self._vocabulary = filled, vocabulary
         self.name, self.device, self.classes = model.name, model.device, model.classes
         self.notes, self.approximated, self.dtype = model.notes, model.approximated, model.dtype
         self._examples: Examples | None = None
         self._texts: list[Text] = []
         self._sites: list[Sequence[Any]] = []
-        self._options: dict[int, _Options] = {}
+        self._options: dict[int, Options] = {}
+        self._mixtures: dict[int, Mixture] = {}
         self._pieces: dict[str, list[int]] = {}
 
     @property
@@ -101,14 +90,17 @@ class Edited:
         self._examples, self._texts = examples, inputs
         spans = [self._model.attackable(text) if isinstance(self._model, EmbeddedText) else None for text in self._texts]
         self._sites = [self._sites_of(text, inside) for text, inside in zip(self._texts, spans, strict=True)]
-        self._options = {}
+        self._options, self._mixtures = {}, {}
         encoded = self._model.encode(examples)
         self.notes = self._model.notes
-        columns = {
-            **cast("dict[str, Any]", encoded.inputs),
-            _ROW: torch.arange(len(self._texts)),
-            _OPTIONS: [self._there_are(sites) for sites in self._sites],
-        }
+        columns = {**cast("dict[str, Any]", encoded.inputs), _ROW: torch.arange(len(self._texts))}
+        if self._vocabulary is not None and self._filled is not None:
+            proposed = self._vocabulary.proposed(examples, encoded, self._sites, self._most)
+            for row, numbers in enumerate(proposed):
+                words = self._vocabulary.words(numbers)
+                self._sites[row] = [self._filled(*pair) for pair in zip(self._sites[row], words, strict=True)]
+            columns[_WORDS] = [_of_places(numbers, -1) for numbers in proposed]
+        columns[_OPTIONS] = [self._there_are(sites) for sites in self._sites]
         return replace(encoded, inputs=columns)
 
     def batch(self, inputs: Inputs) -> Batch:
@@ -117,32 +109,58 @@ class Edited:
         return Batch(there.new_zeros(there.shape, dtype=torch.float32), {_ROW: columns[_ROW].to(self.device)}, there)
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-        """Logits of the texts that the points make; see the protocol."""
+        """Logits of the texts that the points make; see the protocol.
+
+        Between texts, where options are taken by degrees, those of embeddings mixed by these weights; there nothing counts.
+        """
+        inner = ((x != 0) & (x != 1)).flatten(1).any(1)
+        if not self.differentiable or not bool(inner.any()):
+            return self._of_texts(x, context)
+        parts, order = [], []
+        for which, of in ((inner, self._of_mixtures), (~inner, self._of_texts)):
+            if bool(which.any()):
+                parts.append(of(x[which], {name: tensor[which] for name, tensor in context.items()}))
+                order.append(which.nonzero().flatten())
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+    def _of_mixtures(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """Logits of the texts as they are, with embeddings of options mixed in."""
+        assert isinstance(self._model, EmbeddedText)
+        assert self._examples is not None, "encode() comes first"
+        model, rows = self._model, context[_ROW].tolist()
+        tokens = model.rows(self._examples.subset(rows))
+        groups, parts = _of_equal_length(model, tokens), []
+        for group, batch in groups:
+            points = []
+            for i, point in zip(group, batch.x, strict=True):
+                if rows[i] not in self._mixtures:
+                    one = self._options_of(rows[i])
+                    owners = owners_of(tokens[i].places, _moved(one.words, [], part_begins(self._texts[rows[i]])))
+                    self._mixtures[rows[i]] = Mixture(one, owners)
+                points.append(self._mixtures[rows[i]](point, x[i], model.embedded))
+            parts.append(model.logits(torch.stack(points), batch.context))
+        return _in_order(parts, groups)
+
+    def _of_texts(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         rows, texts = context[_ROW].tolist(), self.texts(x, context)
         if isinstance(self._model, TextFunction):
             return self._model.of(texts).to(x.device)
         assert self._examples is not None, "encode() comes first"
         model, led = self._model, x.requires_grad and self.differentiable
         tokens = model.rows(replace(self._examples.subset(rows), inputs=texts))
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for i, row in enumerate(tokens):
-            by_length[len(model.padded([row])["input_ids"][0])].append(i)
-        parts = []
-        for group in by_length.values():
-            columns = model.padded([tokens[i] for i in group])
-            batch = model.batch({name: torch.stack(list(column)) for name, column in columns.items()})
+        groups, parts = _of_equal_length(model, tokens), []
+        for group, batch in groups:
             point = batch.x
             if led:
                 options = [self._options_of(rows[i]) for i in group]
                 owners = [
-                    _owners(tokens[i], _moved(one.words, self._taken(x[i], rows[i]), self._begins(texts[i])))
+                    owners_of(tokens[i].places, _moved(one.words, self._taken(x[i], rows[i]), part_begins(texts[i])))
                     for i, one in zip(group, options, strict=True)
                 ]
-                led_point: Any = _Led.apply
+                led_point: Any = Led.apply
                 point = led_point(point, x[group], model.embedded, options, owners)
             parts.append(model.logits(point, batch.context))
-        order = torch.tensor([i for group in by_length.values() for i in group], device=x.device)
-        return torch.cat(parts)[order.argsort()]
+        return _in_order(parts, groups)
 
     def texts(self, x: Tensor, context: dict[str, Tensor]) -> list[Text]:
         """The texts that the points make."""
@@ -161,26 +179,21 @@ class Edited:
 
     def _there_are(self, sites: Sequence[Any]) -> Tensor:
         """(S, C) bool."""
-        there = torch.zeros(max(_SITES, -(-len(sites) // _SITES) * _SITES), self._most, dtype=torch.bool)
+        there = torch.zeros(len(sites), self._most, dtype=torch.bool)
         for place, site in enumerate(sites):
             there[place, : len(site.options)] = True
-        return there
+        return _of_places(there, False)
 
     def _taken(self, point: Tensor, row: int) -> list[Any]:
         """The edits of one point, (S, C)."""
         return [self._sites[row][site].options[option] for site, option in (point.detach() > 0.5).nonzero().tolist()]
 
-    @staticmethod
-    def _begins(text: Text) -> tuple[int, ...]:
-        """Where each part begins, in characters counted through all of them."""
-        return (0,) if isinstance(text, str) else (0, len(text[0]))
-
-    def _options_of(self, row: int) -> _Options:
+    def _options_of(self, row: int) -> Options:
         if row not in self._options:
             self._options[row] = self._tokenised(row)
         return self._options[row]
 
-    def _tokenised(self, row: int) -> _Options:
+    def _tokenised(self, row: int) -> Options:
         text = self._texts[row]
         parts = (text,) if isinstance(text, str) else text
         numbers: dict[tuple[int, int, int], int] = {}
@@ -188,18 +201,18 @@ class Edited:
         for s, one in enumerate(self._sites[row]):
             start, end = one.word
             for c, edit in enumerate(one.options):
-                key = (edit.part, start, end)
-                part = parts[edit.part]
+                key = (one.part, start, end)
+                part = parts[one.part]
                 word.append(numbers.setdefault(key, len(numbers)))
                 site.append(s)
                 place.append(c)
-                pieces.append(_before(part, start) + part[start : edit.start] + edit.new + part[edit.end : end])
-        own = [_before(parts[p], start) + parts[p][start:end] for p, start, end in numbers]
+                pieces.append(blank_before(part, start) + part[start : edit.start] + edit.new + part[edit.end : end])
+        own = [blank_before(parts[p], start) + parts[p][start:end] for p, start, end in numbers]
         ids = [self._pieces_of(many) for many in (pieces, own)]
         known = {token: i for i, token in enumerate(sorted({token for many in ids for piece in many for token in piece}))}
-        tables = [_table([[known[token] for token in piece] for piece in many]) for many in ids]
+        tables = [table([[known[token] for token in piece] for piece in many]) for many in ids]
         device = self.device
-        return _Options(
+        return Options(
             list(numbers),
             *(torch.tensor(values, dtype=torch.int64, device=device) for values in (word, site, place, list(known))),
             *(table.to(device) for table in tables),
@@ -210,37 +223,6 @@ class Edited:
         if new:
             self._pieces.update(zip(new, cast("EmbeddedText", self._model).pieces(new), strict=True))
         return [self._pieces[piece] for piece in pieces]
-
-
-class _Led(torch.autograd.Function):
-    """Passes embeddings on, and gives the point that made their text a gradient in return."""
-
-    @staticmethod
-    def forward(ctx: Any, embedded: Tensor, x: Tensor, embed: Any, options: Any, owners: Any) -> Tensor:
-        ctx.shape, ctx.more = x.shape, (embed, options, owners)
-        return embedded.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        embed, options, owners = ctx.more
-        found = grad.new_zeros(ctx.shape)
-        for i, (one, owner) in enumerate(zip(options, owners, strict=True)):
-            if not len(one.ids):
-                continue
-            at_words = grad.new_zeros(len(one.words) + 1, grad.shape[2])
-            at_words.index_add_(0, torch.tensor(owner, device=grad.device), grad[i, : len(owner)])
-            # (I, W): what a token would be worth in place of a word's.
-            worth = embed(one.ids).to(grad.dtype) @ at_words[:-1].T
-            whole = _mean(worth, one.own, torch.arange(len(one.words), device=grad.device))
-            found[i, one.site, one.place] = _mean(worth, one.tokens, one.word) - whole[one.word]
-        return None, found, None, None, None
-
-
-def _mean(worth: Tensor, tokens: Tensor, word: Tensor) -> Tensor:
-    """(O,) the mean worth of each option's tokens, (O, T), for its word, (O,)."""
-    there = tokens >= 0
-    each = worth[tokens.clamp_min(0), word.unsqueeze(1)] * there
-    return each.sum(1) / there.sum(1).clamp_min(1)
 
 
 def _moved(words: list[tuple[int, int, int]], taken: Sequence[Any], begins: tuple[int, ...]) -> list[Span]:
@@ -254,28 +236,25 @@ def _moved(words: list[tuple[int, int, int]], taken: Sequence[Any], begins: tupl
     return found
 
 
-def _owners(row: Row, words: list[Span]) -> list[int]:
-    """For each token the number of the word that it is of; ``len(words)``: of none. Both stand in the order of the text."""
-    owners, number = [], 0
-    for place in row.places or []:
-        if place is None:
-            owners.append(len(words))
-            continue
-        while number < len(words) and words[number][1] <= place[0]:
-            number += 1
-        inside = number < len(words) and place[1] > words[number][0]
-        owners.append(number if inside else len(words))
-    return owners
+def _of_equal_length(model: EmbeddedText, tokens: Sequence[Row]) -> list[tuple[list[int], Batch]]:
+    """Rows as batches, each with the numbers of its rows."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for i, row in enumerate(tokens):
+        by_length[len(model.padded([row])["input_ids"][0])].append(i)
+    found = []
+    for group in by_length.values():
+        columns = model.padded([tokens[i] for i in group])
+        found.append((group, model.batch({name: torch.stack(list(column)) for name, column in columns.items()})))
+    return found
 
 
-def _before(part: str, start: int) -> str:
-    """A space where one stands before a word: to some tokenizers it belongs to it."""
-    return " " if start and part[start - 1].isspace() else ""
+def _in_order(parts: Sequence[Tensor], groups: Sequence[tuple[list[int], Batch]]) -> Tensor:
+    """What was found of the groups' rows, in the order of their numbers."""
+    order = torch.tensor([i for group, _ in groups for i in group], device=parts[0].device)
+    return torch.cat(list(parts))[order.argsort()]
 
 
-def _table(pieces: list[list[int]]) -> Tensor:
-    """(O, T) int64, -1 beyond the end of each."""
-    table = torch.full((len(pieces), max(map(len, pieces), default=1) or 1), -1, dtype=torch.int64)
-    for i, piece in enumerate(pieces):
-        table[i, : len(piece)] = torch.tensor(piece, dtype=torch.int64)
-    return table
+def _of_places(values: Tensor, rest: int) -> Tensor:
+    """Values of sites, (W, C), filled up to (S, C)."""
+    places = max(_SITES, -(-len(values) // _SITES) * _SITES)
+    return torch.cat([values, values.new_full((places - len(values), values.shape[1]), rest)])

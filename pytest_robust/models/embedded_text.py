@@ -162,6 +162,12 @@ class EmbeddedText(ABC):
         """The token ids of each of these pieces of text by itself, without special tokens."""
         return self._tokens.pieces(words)
 
+    def decoded(self) -> dict[int, str]:
+        """By id, the text of each token that is not special, without white space around it."""
+        # A tokenizer may have words that the model has no embedding for.
+        size = self.module.get_input_embeddings().weight.shape[0]
+        return {i: text for i, text in self._tokens.decoded().items() if i < size}
+
     @torch.no_grad()
     def embedded(self, ids: Tensor) -> Tensor:
         """(..., D) embeddings of token ids (...), as the points of ``batch`` are."""

@@ -53,6 +53,30 @@ def attackable(spans: Spans | None, text: Text) -> list[Span]:
     return found
 
 
+def part_begins(text: Text) -> tuple[int, ...]:
+    """Where each part of a text begins, in characters counted through all of them."""
+    return (0,) if isinstance(text, str) else (0, len(text[0]))
+
+
+def blank_before(part: str, start: int) -> str:
+    """A space where one stands before a word: to some tokenizers it belongs to it."""
+    return " " if start and part[start - 1].isspace() else ""
+
+
+def owners_of(places: Sequence[Span | None] | None, words: Sequence[Span]) -> list[int]:
+    """For each token the number of the word that it is of; ``len(words)``: of none. Both stand in the order of the text."""
+    owners, number = [], 0
+    for place in places or []:
+        if place is None:
+            owners.append(len(words))
+            continue
+        while number < len(words) and words[number][1] <= place[0]:
+            number += 1
+        inside = number < len(words) and place[1] > words[number][0]
+        owners.append(number if inside else len(words))
+    return owners
+
+
 def is_inside(place: Span | None, spans: Sequence[Span]) -> bool:
     """Whether all characters of a token lie in one of the spans."""
     return place is not None and any(start <= place[0] and place[1] <= end for start, end in spans)

@@ -91,6 +91,12 @@ class Tokens:
         vocabulary = self._tokenizer.get_vocab()
         return sorted({i for name, i in vocabulary.items() if i < rows and i not in special and not _UNUSED.search(name)})
 
+    def decoded(self) -> dict[int, str]:
+        """By id, the text of each token that is not special, without white space around it."""
+        ids = sorted(set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids))
+        texts = self._tokenizer.batch_decode([[i] for i in ids], clean_up_tokenization_spaces=False)
+        return {i: text.strip() for i, text in zip(ids, texts, strict=True)}
+
     def padded(self, rows: Sequence[Row], multiple: int) -> dict[str, Column]:
         """Columns of (L,) int64 tensors, L a multiple of ``multiple`` where the model's limit allows it."""
         columns: dict[str, list[Tensor]] = defaultdict(list)

@@ -185,6 +185,7 @@ def threat_in_full(check: Record) -> str:
         seen = "image transform" if facts["bounds"] == "unbounded" else f"image transform, {inputs}"
         return f"{threat(check)}, {seen}, {check['objective']}, white box"
     where = "token embeddings" if facts["space"] == "embedding" else inputs
+    where = facts["space"] if facts["space"].startswith("hidden states") else where
     return f"{facts['norm']} eps={facts['eps']}, {where}, {check['objective']}, white box"
 
 

@@ -11,6 +11,7 @@ from pytest_robust.threats.embedding import EmbeddingBall
 from pytest_robust.threats.l0 import L0
 from pytest_robust.threats.l1 import L1
 from pytest_robust.threats.l2 import L2
+from pytest_robust.threats.latent import LatentBall
 from pytest_robust.threats.linf import Linf
 from pytest_robust.threats.photometric import Negation, Photometric
 from pytest_robust.threats.protocol import Threat
@@ -24,8 +25,8 @@ _BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 NORMS = tuple(_BALLS)
 
 __all__ = [
-    "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "CharacterEdits", "Edits", "EmbeddingBall", "Linf", "Negation",
-    "Photometric", "Region", "Spatial", "Threat", "ThreatSummary", "Transform", "WordEdits", "make",
+    "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "CharacterEdits", "Edits", "EmbeddingBall", "LatentBall", "Linf",
+    "Negation", "Photometric", "Region", "Spatial", "Threat", "ThreatSummary", "Transform", "WordEdits", "make",
 ]  # fmt: skip
 
 

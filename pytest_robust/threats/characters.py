@@ -118,7 +118,7 @@ class CharacterEdits(Edits):
                 for i in range(trim, end - start - trim):
                     options = tuple(self._options(number, start, match[0], i, end - start - trim))
                     if options:
-                        found.append(Site((start, end), options))
+                        found.append(Site(number, (start, end), options))
         return found
 
     def measure(self, clean: Text, changed: Text, most: int) -> int:

@@ -37,9 +37,11 @@ class Site:
     """A place in a text where at most one edit is made.
 
     Attributes:
-        word: the characters of the word that it changes, in its part of the text. options: the edits that are possible.
+        part: the part of the text. word: the characters of the word in it that it changes. options: the edits that are
+            possible; none where the words of the model's vocabulary are still to be proposed.
     """
 
+    part: int
     word: Span
     options: tuple[Edit, ...]
 

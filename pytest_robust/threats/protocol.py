@@ -23,7 +23,7 @@ class Threat(Protocol):
     def space(self) -> str:
         """The space of the points: ``"input"`` or ``"embedding"``, that of the models this threat is for; or
         ``"transform"``: parameters of a transform through which a model of inputs is seen; or ``"text"``: edits, through
-        which a model of texts is seen.
+        which a model of texts is seen; or ``"hidden states after ..."``: what a submodule of a model of texts returns.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -22,14 +22,16 @@ Substitutes = Mapping[str, Sequence[str]] | Callable[[str], Sequence[str]]
 
 @dataclass(frozen=True, eq=False)
 class WordEdits(Edits):
-    """All texts in which at most ``k`` words are replaced, each by one of its substitutes.
+    """All texts in which at most ``k`` words are replaced, each by one of its substitutes, or by any word at all.
 
     Attributes:
         k: the most words: a number, or a share of the words that have substitutes, such as ``"10%"``, rounded down.
         substitutes: for a word, the words that may stand in its place: a mapping, in which a word that is not found is
             looked up in lower case, or a function; only single words count. They are the user's claim of what changes no
-            label: no list can know it.
-        most: the most substitutes that are used of a word, the first ones.
+            label: no list can know it. None: any word of the model's vocabulary may stand in place of any; such edits keep
+            no label, and say how few words turn the answer.
+        most: the most substitutes that are used of a word, the first ones; of a vocabulary, as many as are searched, those
+            that the gradient likes best.
 
     Raises:
         ThreatError: k is neither a whole number nor a share.
@@ -37,7 +39,7 @@ class WordEdits(Edits):
 
     norm: ClassVar[str] = "words"
 
-    substitutes: Substitutes = field(kw_only=True)
+    substitutes: Substitutes | None = field(default=None, kw_only=True)
     most: int = 64
 
     def __post_init__(self) -> None:
@@ -45,11 +47,16 @@ class WordEdits(Edits):
             super().__post_init__()
         elif self.budget.value > 1:
             raise ThreatError(f"WordEdits: k is {self.budget} of the words; a share is at most 100%")
-        if not callable(self.substitutes) and not isinstance(self.substitutes, Mapping):
+        if not (self.is_open or callable(self.substitutes) or isinstance(self.substitutes, Mapping)):
             raise ThreatError(
                 f"WordEdits: substitutes is a {type(self.substitutes).__name__}; give a mapping from a word to the words "
                 "that may stand in its place, or a function"
             )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any word of a vocabulary is a substitute; sites then have no options before they are ``filled``."""
+        return self.substitutes is None
 
     @property
     def most_options(self) -> int:
@@ -62,22 +69,28 @@ class WordEdits(Edits):
                 start, end = match.span()
                 if any(low <= start and end <= high for low, high in inside):
                     options = tuple(Edit(number, start, end, word) for word in self._substitutes(match[0]))
-                    if options:
-                        found.append(Site((start, end), options))
+                    if options or self.is_open:
+                        found.append(Site(number, (start, end), options))
         return found
+
+    def filled(self, site: Site, words: Sequence[str]) -> Site:
+        """The site with these words as its options."""
+        return replace(site, options=tuple(Edit(site.part, *site.word, word) for word in words[: self.most]))
 
     def measure(self, clean: Text, changed: Text, most: int) -> int:
         pairs = zip(as_parts(clean), as_parts(changed), strict=True)
         return min(most + 1, sum(distance(_pieces(one), _pieces(other), most) for one, other in pairs))
 
     def _substitutes(self, word: str) -> list[str]:
+        if self.substitutes is None:
+            return []
         if callable(self.substitutes):
             found = self.substitutes(word)
         else:
             found = self.substitutes.get(word, self.substitutes.get(word.lower(), ()))
         if isinstance(found, str):
             raise ThreatError(f"WordEdits: the substitutes of {word!r} are one text, {found!r}; give a list of words")
-        usable = dict.fromkeys(other for other in found if other != word and _WORD.fullmatch(other))
+        usable = dict.fromkeys(other for other in found if other != word and is_word(other))
         return list(usable)[: self.most]
 
     def _radius(self, options: Tensor) -> Tensor:
@@ -90,6 +103,11 @@ class WordEdits(Edits):
     @cached_property
     def _is_share(self) -> bool:
         return (self.k.text if isinstance(self.k, Budget) else str(self.k)).strip().endswith("%")
+
+
+def is_word(text: str) -> bool:
+    """Whether a text is a single word."""
+    return _WORD.fullmatch(text) is not None
 
 
 def _pieces(part: str) -> list[str]:

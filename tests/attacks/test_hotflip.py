@@ -4,7 +4,7 @@ import pytest
 import torch
 from text_models import scored
 
-from pytest_robust import CharacterEdits, EditSearch, HotFlip, Linf, evaluate
+from pytest_robust import CharacterEdits, EditSearch, HotFlip, Linf, RelaxedPGD, evaluate
 from pytest_robust.attacks.hotflip import flipped
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats.edits import edited
@@ -47,7 +47,7 @@ def test_where_there_is_nothing_to_take_the_point_stays(k):
     )
 
 
-@pytest.mark.parametrize("attack", [HotFlip(), EditSearch()])
+@pytest.mark.parametrize("attack", [HotFlip(), EditSearch(), RelaxedPGD()])
 def test_other_threats_than_edits_are_refused(attack):
     model, data = torch.nn.Linear(4, 2), (torch.eye(4), torch.tensor([0, 1, 0, 1]))
     model.weight.data = torch.tensor([[1.0, -1.0, 1.0, -1.0], [-1.0, 1.0, -1.0, 1.0]])

@@ -84,6 +84,43 @@ def test_the_gradient_finds_words_that_edits_before_them_have_moved():
     assert bool((grads[0] != 0).any())
 
 
+def test_between_texts_the_embeddings_are_mixed():
+    """To a linear model the logits are mixed as the texts are, and their gradient is what each option is worth."""
+    edited, encoded = seen(WordEdits(2, substitutes=SUBSTITUTES), scored(WORTH))
+    batch = edited.batch(encoded.take([0, 0]))
+    x = batch.x.clone()
+    x[0, 0, 0], x[0, 1, 0], x[0, 1, 1] = 0.5, 0.25, 0.5
+    x[1, 1, 1] = 1  # a text among them
+    x.requires_grad_()
+    logits = edited.logits(x, batch.context)
+    plain, plot, fine, poor = (
+        WORTH[a] - WORTH[b] for a, b in (("good", "poor"), ("plot", "film"), ("fine", "good"), ("poor", "good"))
+    )
+    clean = float(edited.logits(batch.x, batch.context)[0, 1].detach())
+    torch.testing.assert_close(logits[:, 1], torch.tensor([clean + 0.5 * plot + 0.25 * fine + 0.5 * poor, clean - plain]))
+    logits[0, 1].backward()
+    known = torch.zeros(x.shape[1:])
+    known[0, 0], known[1, 0], known[1, 1] = plot, fine, poor
+    torch.testing.assert_close(x.grad[0], known)
+
+
+def test_options_of_other_lengths_are_mixed_in_by_their_mean():
+    """ "fine" is one token, "fne" are three."""
+    model = scored({**WORTH, "f": 3.0, "##n": 6.0, "##e": -3.0})
+    edited, encoded = seen(CharacterEdits(1, kinds=("delete",)), model, [("fine", 1)])
+    batch = edited.batch(encoded.take([0]))
+    option = next(i for i, site in enumerate(edited._sites[0]) if edited.texts(_one(batch.x, i), batch.context) == ["fne"])
+    x = _one(batch.x, option) / 2
+    assert edited.logits(x, batch.context)[0, 1].item() == pytest.approx(0.5 * WORTH["fine"] + 0.5 * (3 + 6 - 3) / 3)
+    assert edited.logits(2 * x, batch.context)[0, 1].item() == pytest.approx(3 + 6 - 3)
+
+
+def _one(x, site):
+    point = torch.zeros_like(x)
+    point[0, site, 0] = 1
+    return point
+
+
 def test_texts_in_a_batch_are_as_alone():
     edited, encoded = seen(CharacterEdits(1), scored(WORTH, default=-0.1))
     logits = []

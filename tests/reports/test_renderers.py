@@ -80,6 +80,11 @@ def test_a_transform_is_called_one_and_its_weakest_hit_is_a_share_of_it():
     assert "threat       negation 1-x, image transform, inputs in [0, 1], untargeted, white box" in bounded
 
 
+def test_hidden_states_are_called_by_the_submodule_that_they_come_from():
+    shown = terminal.section(check(threat=ThreatSummary("l2", "2%", 0.02, "hidden states after encoder.0", "unbounded")))
+    assert "threat       l2 eps=2%, hidden states after encoder.0, untargeted, white box" in shown
+
+
 def test_section_of_inputs_without_bounds():
     threat = ThreatSummary("l2", "0.5", 0.5, "input", "unbounded")
     assert "threat       l2 eps=0.5, inputs unbounded, untargeted" in terminal.section(check(threat=threat))

@@ -113,6 +113,19 @@ def test_words_have_the_substitutes_of_the_user():
     assert [option.new for site in by_function for option in site.options] == ["IT'S", "FINE"]
 
 
+def test_without_substitutes_sites_wait_for_words():
+    threat = WordEdits(1, most=2)
+    pair = ("it's fine", "so good")
+    sites = threat.sites(pair, [(5, 9), (9, 16)])
+    assert [(site.part, pair[site.part][slice(*site.word)], site.options) for site in sites] == [
+        (0, "fine", ()),
+        (1, "so", ()),
+        (1, "good", ()),
+    ]
+    filled = threat.filled(sites[2], ["bad", "poor", "awful"])
+    assert [edited(pair, [option]) for option in filled.options] == [("it's fine", "so bad"), ("it's fine", "so poor")]
+
+
 def test_words_are_measured_by_the_word():
     threat = WordEdits(1, substitutes=SUBSTITUTES)
     assert threat.measure("good plot, good cast", "fine plot, great cast", 5) == 2
