@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation.units import units
     from pytest_robust.models import TextFunction, adapt
     from pytest_robust.models.retrieval import Retriever
+    from pytest_robust.models.translation import Translator
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
@@ -83,6 +84,7 @@ _HOMES = {
     "evaluation.fluctuation": ("Fluctuation", "fluctuation"),
     "models": ("TextFunction", "adapt"),
     "models.retrieval": ("Retriever",),
+    "models.translation": ("Translator",),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
@@ -109,8 +111,8 @@ __all__ = [
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
     "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation", "Noise", "Outcomes",
     "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retriever", "Robust", "RobustError", "RobustWarning",
-    "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError", "Untargeted", "Witness", "WordEdits",
-    "adapt", "compare", "curve", "evaluate", "fluctuation", "load_witness", "units",
+    "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError", "Translator", "Untargeted", "Witness",
+    "WordEdits", "adapt", "compare", "curve", "evaluate", "fluctuation", "load_witness", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -70,6 +70,22 @@ def load_classifier():
     return train_reviews.train(load_reviews(1500))
 
 
+def load_translator():
+    import train_reviews
+    from transformers import BartConfig, BartForConditionalGeneration
+    tokenizer = train_reviews.tokenizer()
+    torch.manual_seed(1)
+    sizes = dict(d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=32, decoder_ffn_dim=32)
+    config = BartConfig(
+        vocab_size=len(tokenizer), encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=40,
+        pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, **sizes,
+    )
+    model = BartForConditionalGeneration(config)
+    for parameter in model.parameters():
+        parameter.data.mul_(6)
+    return model.eval(), tokenizer
+
+
 def load_encoder():
     model, tokenizer = load_classifier()
     return model.bert.eval(), tokenizer

@@ -204,10 +204,15 @@ class EmbeddedText(ABC):
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Logits at the embeddings ``x``; see the protocol."""
-        return self._judged(self._seen(IN_PLACE if _PUT_IN_PLACE in context else AS_ARGUMENT, x, context), context)
+        return self._judged(self._seen(self._entry_of(context), x, context), context)
 
     def isolated(self) -> AbstractContextManager[None]:
         return approximated(self.module, self._approximations)
+
+    @staticmethod
+    def _entry_of(context: dict[str, Tensor]) -> Entry:
+        """How the embeddings of these examples enter the model."""
+        return IN_PLACE if _PUT_IN_PLACE in context else AS_ARGUMENT
 
     def _seen(self, entry: Entry, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         arguments = self._arguments(context)

@@ -91,6 +91,14 @@ class Tokens:
         vocabulary = self._tokenizer.get_vocab()
         return sorted({i for name, i in vocabulary.items() if i < rows and i not in special and not _UNUSED.search(name)})
 
+    def target(self, text: str) -> list[int]:
+        """The token ids of a translation, as the model writes it, with those that end it."""
+        return list(self._tokenizer(text_target=text, truncation=self.limit is not None, max_length=self.limit)["input_ids"])
+
+    def texts(self, ids: Tensor) -> list[str]:
+        """(B, T) token ids as texts, without special tokens."""
+        return list(self._tokenizer.batch_decode(ids, skip_special_tokens=True))
+
     def decoded(self) -> dict[int, str]:
         """By id, the text of each token that is not special, without white space around it."""
         ids = sorted(set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids))

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from text_models import tokenizer
+
+from pytest_robust import CharacterEdits, EmbeddingBall, Translator, evaluate
+from pytest_robust.errors import ModelError, PreflightError
+
+transformers = pytest.importorskip("transformers")
+chrf = pytest.importorskip("sacrebleu.metrics.chrf")
+
+SOURCES = ["the film was good", "the plot is very bad", "great film", "magic was awful"]
+
+
+def network(kind: str = "Bart", **more: Any) -> tuple[Any, Any]:
+    tokens = tokenizer()
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
+             "encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 80}  # fmt: skip
+    special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokens), **sizes, **special, **more)
+        if kind == "Marian":
+            model = transformers.MarianMTModel(config)
+        else:
+            model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+        # Random weights say the same whatever the source: larger ones do not.
+        for parameter in model.parameters():
+            parameter.data.mul_(6)
+    return model.eval(), tokens
+
+
+def greedy(model: Any, tokens: Any, text: str) -> str:
+    ids = model.generate(**tokens([text], return_tensors="pt"), max_new_tokens=12, do_sample=False, num_beams=1)
+    return tokens.batch_decode(ids, skip_special_tokens=True)[0]
+
+
+def both_ways(one: str, other: str) -> float:
+    score = chrf.CHRF().sentence_score
+    return (score(one, [other]).score + score(other, [one]).score) / 200
+
+
+@pytest.mark.parametrize("kind", ["Bart", "Marian"])
+def test_logits_are_the_value_of_the_greedy_translation(kind):
+    model, tokens = network(kind)
+    translator = Translator(model, tokens, holds="chrf>=0.25", max_new_tokens=12)
+    data = [(source, "great plot was fine") for source in SOURCES]
+    encoded = translator.encode(translator.read(data))
+    for i, source in enumerate(SOURCES):
+        batch = translator.batch(encoded.take([i]))
+        translation = greedy(model, tokens, source)
+        assert translator.translate([source]) == [translation]
+        value = chrf.CHRF().sentence_score(translation, ["great plot was fine"]).score / 100
+        logits = translator.logits(batch.x, batch.context)
+        torch.testing.assert_close(logits, torch.tensor([[value - 0.25, 0]], dtype=torch.float64))
+
+
+def test_the_likelihood_is_that_of_the_model():
+    model, tokens = network()
+    translator = Translator(model, tokens, holds="nll<=0.5")
+    data = [(source, "great plot was fine") for source in SOURCES]
+    encoded = translator.encode(translator.read(data))
+    labels = tokens(text_target="great plot was fine", return_tensors="pt")["input_ids"]
+    for i, source in enumerate(SOURCES):
+        batch = translator.batch(encoded.take([i]))
+        moved = batch.x + 0.1 * torch.randn(batch.x.shape, generator=torch.Generator().manual_seed(i))
+        columns = tokens([source], return_tensors="pt")
+        length = columns["input_ids"].shape[1]
+        with torch.no_grad():
+            before = model(**columns, labels=labels).loss
+            after = model(inputs_embeds=moved[:, :length], attention_mask=columns["attention_mask"], labels=labels).loss
+            found = translator.logits(moved, batch.context)
+        torch.testing.assert_close(found[0, 0], 0.5 - (after - before), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["Bart", "Marian"])
+def test_what_breaks_is_translated_otherwise(kind):
+    model, tokens = network(kind)
+    translator = Translator(model, tokens, holds="consistency>=0.7", max_new_tokens=12)
+    result = evaluate(translator, SOURCES, CharacterEdits(1), profile="smoke", waive={"room": "short words"})
+    assert result.correct.all()
+    assert result.changed
+    for clean, changed in result.changed.values():
+        assert both_ways(greedy(model, tokens, clean), greedy(model, tokens, changed)) < 0.7
+
+
+def test_the_likelihood_falls_in_a_ball():
+    model, tokens = network()
+    translator = Translator(model, tokens, holds="nll<=0.1")
+    wide = evaluate(translator, SOURCES, EmbeddingBall("80%norm"))
+    narrow = evaluate(translator, SOURCES, EmbeddingBall("0.0001%norm"))
+    assert not wide.robust.any()
+    assert narrow.robust.all()
+
+
+@pytest.mark.parametrize(
+    ("holds", "words"),
+    [
+        ("bleu>=0.3", "cannot be read; write it like"),
+        ("chrf>=30", "cannot be read"),
+        ("nll<=", "cannot be read"),
+        ("chrf>=x", "is not a number"),
+    ],
+)
+def test_what_is_no_condition_is_refused(holds, words):
+    with pytest.raises(ModelError, match=words):
+        Translator(*network(), holds=holds)
+
+
+def test_what_is_no_translator_is_refused():
+    config = transformers.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    with pytest.raises(ModelError, match="BertModel is no sequence-to-sequence model"):
+        Translator(transformers.BertModel(config), tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("a text", "data: a str; give a list of"),
+        (["a source"], "source 0 has no reference to compare with"),
+        ([("a source", " ")], "the reference of source 0 is empty"),
+        ([("a source", 3)], "example 0 is a tuple"),
+    ],
+)
+def test_what_are_no_translations_is_refused(data, words):
+    with pytest.raises(PreflightError, match=words):
+        evaluate(Translator(*network(), holds="chrf>=0.1"), data, CharacterEdits(1))
+
+
+def test_without_sacrebleu_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics.chrf", None)
+    with pytest.raises(ModelError, match=r"pip install 'pytest-robust\[mt\]'"):
+        Translator(*network(), holds="chrf>=0.1")
+    Translator(*network(), holds="nll<=0.1")
