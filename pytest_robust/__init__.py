@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
     from pytest_robust.regression import Comparison
+    from pytest_robust.store.witness import Witness, load_witness
     from pytest_robust.threats import (
         L0,
         L1,
@@ -79,6 +80,7 @@ _HOMES = {
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
     "regression": ("Comparison",),
+    "store.witness": ("Witness", "load_witness"),
     "threats": (
         "CharacterEdits",
         "EmbeddingBall",
@@ -99,7 +101,7 @@ __all__ = [
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
     "HopSkipJump", "HotFlip", "Linf", "ModelError", "Negation", "Noise", "Outcomes", "Photometric", "PreflightError", "Rate",
     "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
-    "Untargeted", "WordEdits", "adapt", "compare", "curve", "evaluate", "units",
+    "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "load_witness", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

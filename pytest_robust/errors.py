@@ -23,5 +23,9 @@ class ThreatError(RobustError, ValueError):
     """The threat model cannot be used as written, or not with this model."""
 
 
+class ShardError(RobustError):
+    """A share of a check cannot be evaluated by itself, or what the shards came to does not make one evaluation."""
+
+
 class DamagedError(RobustError):
     """A file that cannot be what was written: cut off, changed, or of another kind. The message names it."""

@@ -9,18 +9,23 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 import pytest_robust
-from pytest_robust import attacks, strategies, threats
+from pytest_robust import Linf, attacks, evaluate, strategies, threats
 from pytest_robust.conformance import CHECKS
 from pytest_robust.evaluation import beyond, controls, health, preflight, probes
+from pytest_robust.evaluation.retry import retry
 from pytest_robust.evaluation.schedule import PROFILES
 from pytest_robust.reports import monotone
+from pytest_robust.store.held import Held
+from pytest_robust.store.witness import save_witness
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -36,11 +41,13 @@ class Brightest(torch.nn.Module):
 
     def __init__(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.diag(20 * torch.tensor(std)))
-        self.bias = torch.nn.Parameter(20 * torch.tensor(mean))
+        self.backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        self.head = torch.nn.Linear(3, 3)
+        self.head.weight = torch.nn.Parameter(torch.diag(20 * torch.tensor(std)))
+        self.head.bias = torch.nn.Parameter(20 * torch.tensor(mean))
 
     def forward(self, images):
-        return images.mean((2, 3)) @ self.weight + self.bias
+        return self.head(self.backbone(images))
 
 
 def load_model():
@@ -134,6 +141,15 @@ def reader(pytester, monkeypatch):
     return pytester
 
 
+def write_witness(path: Path) -> None:
+    """An adversarial example that a model of the past was wrong on, and the reader's is right on."""
+    data = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1).expand(1, 3, 6, 6).clone(), torch.tensor([0])
+    threat, corner = Linf("0.15"), lambda images: 20 * images[:, :, 0, 0]
+    result = evaluate(corner, data, threat, attacks="fgsm-t", waive={"chance": "one example"})
+    held = Held("test_release.py::test_release[linf-0.15]", "run", "key", result.ids[0], 0, 1, "fgsm-t", {})
+    save_witness(path, held, retry(corner, data, result.ids[0], threat, result.adversarial(0)), threat, None)
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if python_files(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_python_of_the_page_runs(reader, page):
     """In processes of their own: parts of torch and transformers cannot be imported twice in one."""
@@ -143,12 +159,50 @@ def test_python_of_the_page_runs(reader, page):
     for name, text in ({"conftest.py": DEFAULT_CONFTEST} | files).items():
         (reader.path / name).write_text(text, encoding="utf-8")
     files.pop("conftest.py", None)  # its fixture test_set is no test
+    for kept in set(re.findall(r"witnesses/[\w-]+\.safetensors", "".join(files.values()))):
+        write_witness(reader.path / kept)
     tests = {name: text for name, text in files.items() if "def test_" in text}
     for name in files.keys() - tests.keys():
         assert reader.run(sys.executable, name).ret == 0
     if tests:
         count = sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for text in tests.values())
         reader.runpytest_subprocess(*tests).assert_outcomes(passed=count)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_recipe_for_feature_adversaries_comes_as_close_to_the_guide_as_the_ball_allows(reader, norm, seed):
+    """An isometry for a backbone: the closest representation is that of the ball's point closest to the guide.
+
+    The model is broken there and nowhere else, and its own gradient is zero everywhere.
+    """
+    page = ROOT / "docs" / "how-to" / "attacks.md"
+    (reader.path / "features.py").write_text(python_files(page)["features.py"], encoding="utf-8")
+    towards = runpy.run_path(str(reader.path / "features.py"))["towards"]
+    random = torch.Generator().manual_seed(seed)
+    x, guide = torch.rand(2, 1, 12, generator=random)
+    backbone = torch.nn.Linear(12, 12, bias=False)
+    backbone.weight = torch.nn.Parameter(torch.linalg.qr(torch.randn(12, 12, generator=random)).Q)
+    eps, way = {"linf": 0.1, "l2": 0.5}[norm], guide - x
+    closest = x + (way.clamp(-eps, eps) if norm == "linf" else way * min(1.0, eps / float(way.norm())))
+
+    class Near(torch.nn.Module):
+        def forward(self, representations):
+            near = ((representations - backbone(closest)).norm(dim=1) < 0.02 * eps).float()
+            return torch.stack([0.5 - near, near - 0.5], 1)
+
+    model = torch.nn.Sequential(backbone, Near()).eval()
+    attack = pytest_robust.PGD(n_steps=100, step_size=0.5, schedule="cosine")
+
+    def witnesses(stand_in):
+        chosen = {"non_differentiable": {"1": stand_in}, "objective": pytest_robust.Targeted(1), "attacks": attack}
+        data = x, torch.zeros(1, dtype=torch.int64)
+        return pytest_robust.evaluate(model, data, threats.make(norm, eps), **chosen).witnesses
+
+    (found,) = witnesses(towards(backbone(guide).detach(), target=1, classes=2)).values()
+    assert (found - closest).norm() < 0.02 * eps + 1e-5
+    elsewhere = towards(backbone(1 - guide).detach(), target=1, classes=2)
+    assert not witnesses(elsewhere), "towards another guide it does not come there"
 
 
 def test_the_table_of_the_self_check_is_what_it_prints(reader):
@@ -231,9 +285,12 @@ def test_reference_has_every_profile_as_it_is():
     rows = {
         row[1]: re.findall(r"`([\w-]+)`", row[2]) for row in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE)
     }
-    assert rows == {name: [step.attack.name for step in profile.steps] for name, profile in PROFILES.items()}
-    few = re.findall(r"`([\w-]+)`", table.split("For image transforms")[1])
-    assert {step.attack.name for profile in PROFILES.values() for step in profile.few} == {n for n in few if "sweep" in n}
+    assert rows == {name: [step.attack.name for step in profile.steps["smooth"]] for name, profile in PROFILES.items()}
+    _, edits, few = re.split("For edits of texts|For image transforms", table)
+    for text, terrains, word in ((edits, ("edits", "queries"), "search|hotflip"), (few, ("few",), "sweep")):
+        steps = [step for profile in PROFILES.values() for terrain in terrains for step in profile.steps[terrain]]
+        named = {name for name in re.findall(r"`([\w-]+)`", text) if re.search(word, name)}
+        assert {step.attack.name for step in steps} == named
 
 
 def test_verdicts_names_every_finding_and_no_other():

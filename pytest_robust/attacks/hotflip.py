@@ -11,6 +11,7 @@ from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
 from pytest_robust.attacks.protocol import BaseAttack
+from pytest_robust.attacks.queries import Queries
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats import Region, Threat
 
@@ -66,51 +67,45 @@ class HotFlip(BaseAttack):
         moving = first | ((rank % width == 0) & (state["best_loss"] > state["base_loss"]))
         _replace(state, "base", moving, {part: state[f"best{part}"] for part in ("", "_grad", "_loss")}, live)
         state["rank"] = torch.where(moving, 0, rank)
-        live.x = flipped(state["base"], _site_by_site(_steady(state["base_grad"]), live.region), state["rank"], live.region)
+        score = _steady(state["base_grad"])
+        worth = (state["base"] * score).sum(2)
+        live.x = flipped(state["base"], _site_by_site(score, live.region), state["rank"], live.region, worth)
 
 
 @dataclass(frozen=True)
-class EditSearch(BaseAttack):
-    """Random search over edits: a random edit is added, or exchanged for one that is there, and stays when the loss rises.
+class EditSearch(Queries):
+    """Random search over edits: at the best text so far, the texts one edit away are tried in a random order, until the loss
+    rises at one of them: a site without an edit gets one, or takes that of another where the number of edits is used up.
 
     Attributes:
-        loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: texts tried per run, a forward pass each. n_restarts: runs.
-        label: the name in reports; another name has other random numbers.
+        n_steps: texts tried per run.
     """
 
-    loss: str = "margin"
     n_steps: int = 100
-    n_restarts: int = 1
     label: str = "edit-search"
-
-    uses_gradients = False
-
-    def __post_init__(self) -> None:
-        checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)
-        checked_loss(self.loss, targeted=False)
-
-    @property
-    def name(self) -> str:
-        return self.label
 
     def begin(self, threat: Threat, live: Live) -> None:
         """Raises ThreatError for a threat that is not edits of texts."""
         checked_edits(self.name, threat)
         live.x = threat.start(live.region, live.key)
-        live.state = {"best": live.x, "best_loss": torch.full((len(live),), -torch.inf, device=live.x.device)}
+        lowest = torch.full((len(live),), -torch.inf, device=live.x.device)
+        nothing = torch.zeros_like(live.step)
+        live.state = {"best": live.x, "best_loss": lowest, "rank": nothing, "rises": nothing}
 
     def update(self, threat: Threat, live: Live, loss: Tensor, grad: Tensor) -> None:
         state = live.state
-        _replace(state, "best", loss > state["best_loss"] + _STEP, {"": live.x, "_loss": loss.float()}, live)
-        shape = tuple(live.x.shape[1:])
-        liking = keyed.uniform(keyed.child(live.key, live.step), shape)
-        # A site of many options is no more likely than one of few.
-        sites = keyed.uniform(keyed.child(live.key, live.step), shape[:1], 1)
-        live.x = flipped(state["best"], liking + 2 * sites.unsqueeze(2), torch.zeros_like(live.step), live.region)
+        better = loss > state["best_loss"] + _STEP
+        _replace(state, "best", better, {"": live.x, "_loss": loss.float()}, live)
+        # Around every text that is the best for a while, its neighbours have a random order: none is tried twice.
+        state["rises"] = state["rises"] + better
+        state["rank"] = torch.where(better, 0, state["rank"] + 1)
+        liking = keyed.uniform(keyed.child(live.key, state["rises"]), tuple(live.x.shape[1:]))
+        worth = keyed.uniform(keyed.child(live.key, live.step), tuple(live.x.shape[1:2]), 1)
+        live.x = flipped(state["best"], _site_by_site(liking, live.region), state["rank"], live.region, worth)
 
 
 def _site_by_site(score: Tensor, region: Region) -> Tensor:
-    """Scores, (B, S, C), in which the best option of every site comes before the second of any.
+    """Scores, (B, S, C) in [-1, 1], lowered so that the best option of every site comes before the second of any.
 
     Options of one site are much alike: where the gradient is wrong about one, it is about all.
     """
@@ -134,17 +129,19 @@ def checked_edits(name: str, threat: Threat) -> None:
         )
 
 
-def flipped(base: Tensor, score: Tensor, rank: Tensor, region: Region) -> Tensor:
+def flipped(base: Tensor, score: Tensor, rank: Tensor, region: Region, worth: Tensor) -> Tensor:
     """``base``, (B, S, C), with the option that is ``rank``-th in the order of scores, (B,) from 0.
 
-    Where the number of edits is used up, the one of lowest score makes room, unless it is one at the same site.
+    Args:
+        score: (B, S, C). worth: (B, S), of the edits in ``base``: where their number is used up, the one of least worth
+            makes room, unless the new one is at the same site as another.
     """
     there = (region.upper > 0) & (base == 0)
     order = torch.where(there, score, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True)
     chosen = order.gather(1, rank.clamp_max(order.shape[1] - 1).unsqueeze(1))
     site = (chosen // base.shape[2]).squeeze(1)
     edited = base.any(2)
-    worth = torch.where(edited, (base * score).sum(2), torch.inf)
+    worth = torch.where(edited, worth, torch.inf)
     here = edited.gather(1, site.unsqueeze(1))
     full = (edited.sum(1, keepdim=True) >= region.radius) & ~here
     leaving = torch.where(full.squeeze(1), worth.argmin(1), site)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
-from pytest_robust.attacks.protocol import BaseAttack
+from pytest_robust.attacks.queries import Queries
 from pytest_robust.threats import Threat
 
 _FIRST_SHARE = 0.8
@@ -24,32 +23,17 @@ _ACROSS = 2.0
 
 
 @dataclass(frozen=True)
-class Square(BaseAttack):
+class Square(Queries):
     """Square attack (Andriushchenko et al., ECCV 2020, algorithms 1 and 2): random squares, kept when the loss rises.
 
     Under Linf this is the paper's: vertical stripes to begin with, then squares at a random place, each channel moved to
     one side of the ball. Other norms take their own steepest step along the same random direction, projected on the
     region. Inputs without height and width have random features in place of a square.
 
-    Attributes:
-        loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: queries of the model per run. n_restarts: runs.
-        label: the name in reports; another name has other random numbers.
+    Attributes: see ``Queries``.
     """
 
-    loss: str = "margin"
-    n_steps: int = 1000
-    n_restarts: int = 1
     label: str = "square"
-
-    uses_gradients = False
-
-    def __post_init__(self) -> None:
-        checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)
-        checked_loss(self.loss, targeted=False)
-
-    @property
-    def name(self) -> str:
-        return self.label
 
     def begin(self, threat: Threat, live: Live) -> None:
         live.x = threat.step(live.region.origin, _stripes(live), _full(live), live.region)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
-from pytest_robust.attacks.protocol import BaseAttack
+from pytest_robust.attacks.queries import Queries
 from pytest_robust.errors import ThreatError
 from pytest_robust.threats import Threat
 
@@ -26,7 +25,7 @@ _FINEST = 0.05
 
 
 @dataclass(frozen=True)
-class Sweep(BaseAttack):
+class Sweep(Queries):
     """Where a point has only a few numbers, such as the parameters of a transform, they can be searched outright. That finds
     what gradients miss: over rotations and shifts the loss has many maxima, and a grid beats gradients by far (Engstrom et
     al., "Exploring the landscape of spatial robustness", ICML 2019).
@@ -34,25 +33,11 @@ class Sweep(BaseAttack):
     First every combination of the ends and the middle, then points that fill the region evenly (Kronecker sequence, shifted
     at random for each example: Cranley and Patterson, 1976), then random points around the best of these, nearer and nearer.
 
-    Attributes:
-        loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: queries of the model per run. n_restarts: runs.
-        label: the name in reports; another name has other random numbers.
+    Attributes: see ``Queries``.
     """
 
-    loss: str = "margin"
     n_steps: int = 400
-    n_restarts: int = 1
     label: str = "sweep"
-
-    uses_gradients = False
-
-    def __post_init__(self) -> None:
-        checked_counts(n_steps=self.n_steps, n_restarts=self.n_restarts)
-        checked_loss(self.loss, targeted=False)
-
-    @property
-    def name(self) -> str:
-        return self.label
 
     def begin(self, threat: Threat, live: Live) -> None:
         """Raises ThreatError where a point has too many numbers to sweep them."""

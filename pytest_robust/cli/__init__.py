@@ -11,7 +11,10 @@ from pytest_robust.errors import RobustError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script; the value is the exit status, 2 where something cannot be found, read or written."""
-    arguments = vars(_parser().parse_args(argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What follows "--" is for pytest.
+    own = words.index("--") if words[:1] == ["merge"] and "--" in words else len(words)
+    arguments = vars(_parser(words[own + 1 :]).parse_args(words[:own]))
     run = arguments.pop("run_command")
     try:
         status: int = run(**arguments)
@@ -21,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(for_pytest: Sequence[str]) -> argparse.ArgumentParser:
     # What a command needs is imported when it is run: help must not take the seconds of torch.
     parser = argparse.ArgumentParser(prog="pytest-robust", description="Tools around pytest-robust, the pytest plugin.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -39,6 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--margin", default="2pt", metavar="PT", help="drop of robust accuracy that is too much: 2pt")
     compare.add_argument("--clean-margin", default="1pt", metavar="PT", help="the same without attack: 1pt")
     compare.set_defaults(run_command=_compare)
+
+    merge = commands.add_parser(
+        "merge",
+        help="the verdict on a suite that was run in shards",
+        usage="pytest-robust merge SHARD [SHARD ...] [--report PATH] [--update] [-- PYTEST ARGUMENTS]",
+        description="Run pytest once more with the arguments of the first shard, and go on from what all shards came to.",
+    )
+    merge.add_argument("shards", nargs="+", metavar="SHARD", help="the folder of a shard: robust-shards/3-of-16")
+    merge.add_argument("--report", action="append", default=[], metavar="PATH", help="as --robust-report of pytest")
+    merge.add_argument("--update", action="store_true", help="as --robust-update of pytest")
+    merge.set_defaults(run_command=_merge, more=for_pytest)
 
     baseline = commands.add_parser("baseline", help="the folder of baselines").add_subparsers(
         required=True, metavar="command"
@@ -70,6 +84,13 @@ def _compare(old: str, new: str, margin: str, clean_margin: str) -> int:
     from pytest_robust.cli.runs import compare
 
     return compare(old, new, margin, clean_margin)
+
+
+def _merge(shards: Sequence[str], report: Sequence[str], update: bool, more: Sequence[str]) -> int:
+    from pytest_robust.cli.merge import merge
+
+    options = [*(f"--robust-report={path}" for path in report), *(["--robust-update"] if update else [])]
+    return merge(shards, [*options, *more])
 
 
 def _prune(run: str, folder: str | None, yes: bool) -> int:

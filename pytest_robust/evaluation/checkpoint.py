@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy.typing as npt
 
 from pytest_robust.evaluation.memory import SIGN, Arrays, Kept, Memory, pack, prefixed, same_sign, under, unpack
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import Cost, Stage
+from pytest_robust.evaluation.result import CLEAN, Cost, Stage
 from pytest_robust.evaluation.search import Observed
 from pytest_robust.evaluation.tally import Break, Tally
 from pytest_robust.evaluation.trail import Trail
 
 _EVERY = 20.0
 """Seconds between two savings: what a kill may cost."""
-_TOLD = "told."
+TOLD = "told."
+"""What the names of arrays begin with that are of rows settled since."""
 Position = tuple[int, int]
 """A portion of the examples, and a step of the schedule on it."""
 
@@ -51,12 +53,14 @@ class Checkpoint:
         self._position: Position = (0, 0)
         self._since: Kept | None = None
 
-    def resume(self) -> Position:
-        """Put the state back as it was saved; the stage to go on with, the first where nothing was."""
+    def resume(self) -> Position | None:
+        """Put the state back as it was saved; the stage to go on with. None where nothing was saved, or of another model."""
         kept = self._memory.progress(self._key)
         if kept is None or not same_sign(under(SIGN, kept[1]), self._sign):
-            return (0, 0)
+            return None
         content, arrays = kept
+        if wrong(content["start"]["broken_by"]) != wrong(self._state.tally.broken_by):
+            return None  # on another machine it is right about other examples
         _restore(self._state, content["start"], arrays)
         self._since = (content["since"], arrays)
         position: Position = tuple(content["position"])
@@ -77,11 +81,16 @@ class Checkpoint:
 
     def save_if_due(self) -> None:
         """Save, unless that was done a short while ago."""
-        if self._start is None or time.monotonic() - self._saved < _EVERY:
+        if time.monotonic() - self._saved >= _EVERY:
+            self.save()
+
+    def save(self, *, complete: bool = False) -> None:
+        """Save; ``complete``: the last stage of the schedule is done."""
+        if self._start is None:
             return
         start, arrays = self._start
         since, told = _since(self._state)
-        content = {"position": list(self._position), "start": start, "since": since}
+        content = {"position": list(self._position), "start": start, "since": since, "complete": complete}
         self._memory.keep(self._key, content, arrays | told | prefixed(SIGN, self._sign))
         self._saved = time.monotonic()
 
@@ -134,11 +143,11 @@ def _since(state: State) -> Kept:
         "passes": [state.passes.forward, state.passes.backward],
     }
     arrays = {name: array[rows] for name, array in {"spent": state.spent, **state.trail.arrays()}.items()}
-    return content, prefixed(_TOLD, arrays | pack({row: found.witness for row, found in broken.items()}))
+    return content, prefixed(TOLD, arrays | pack({row: found.witness for row, found in broken.items()}))
 
 
 def _told(state: State, content: dict[str, Any], arrays: Arrays) -> dict[int, Break | None]:
-    told = under(_TOLD, arrays)
+    told = under(TOLD, arrays)
     rows, witnesses = content["rows"], unpack(told)
     state.rejected.update(content["rejected"])
     for name, seen in content["observed"].items():
@@ -149,3 +158,8 @@ def _told(state: State, content: dict[str, Any], arrays: Arrays) -> dict[int, Br
         array[rows] = told[name]
     broken = {row: Break(by, witnesses[row], predicted, distance) for row, by, predicted, distance in content["broken"]}
     return {row: broken.get(row) for row in rows}
+
+
+def wrong(broken_by: Sequence[str | None]) -> list[int]:
+    """The rows that are wrong without attack."""
+    return [row for row, by in enumerate(broken_by) if by == CLEAN]

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from pytest_robust.attacks import Attack
 from pytest_robust.budget import Number, parse_confidence, parse_floor
+from pytest_robust.errors import ShardError
+from pytest_robust.evaluation import sharding
 from pytest_robust.evaluation.health import random_or_not
 from pytest_robust.evaluation.memory import Memory, Past, When
 from pytest_robust.evaluation.prepare import opened
@@ -47,6 +49,7 @@ def evaluate(
     progress: Report | None = None,
     memory: Memory | None = None,
     replay: When = "first",
+    shard: str | None = None,
 ) -> Evaluation:
     """Attack a model on data within a threat, and say what survived. Nothing of the user's is changed.
 
@@ -77,11 +80,16 @@ def evaluate(
             adversarial examples of earlier runs are tried.
         replay: when these are tried: ``"first"``, where they save the most passes; or ``"last"``, so that what the attacks
             find by themselves stays comparable with another evaluation.
+        shard: ``"3/16"``: run the schedule on the third of sixteen shares of the examples, and leave what it came to in
+            memory; what is returned has no verdict. ``"merge"``: go on from what memory has of all shards, to what an
+            evaluation that decides every example comes to. Neither stops early.
 
     Raises:
         PreflightError: model and data do not fit together. ModelError: the model failed. ThreatError: the threat is not
-            for this model. ValueError: an argument cannot be used. A missed floor raises nothing.
+            for this model. ShardError: it cannot be sharded, or the shards make no whole. ValueError: an argument cannot be
+            used. A missed floor raises nothing.
     """
+    part, merging = sharding.parse(shard)
     floor = None if min_accuracy is None else parse_floor(min_accuracy)
     if confidence is not None and floor is None:
         raise ValueError("confidence is that of a verdict, so it needs a floor; give min_accuracy as well")
@@ -104,20 +112,25 @@ def evaluate(
         draws=draws,
         autocast=autocast,
     ) as known:
-        early = known.profile.early and stop_early
+        early = known.profile.early and stop_early and shard is None
         identity = identify(known, floor, early, sure, autocast, dict(waive or {}), replay)
+        if shard is not None and (memory is None or identity.check is None):
+            why = "it needs a memory" if memory is None else "something in it has neither source nor plain values"
+            raise ShardError(
+                f"{name} cannot be told from another check, so it cannot be shared out: {why}; run it unsharded"
+            )
         past = None
         if memory is not None:
-            past = Past(memory, identity.check, {} if identity.check is None else sign(known), replay)
-            finished = past.finished()
+            past = Past(memory, identity.check, {} if identity.check is None else sign(known), replay, merging)
+            finished = past.finished() if shard is None else None
             if finished is not None:
                 return replace(finished, name=name, cached=True)
         ready = known.preflighted()
         found, subjects = ready.found, ready.subjects()
         tally = Tally(found.correct, found.predicted, floor, early=early, confidence=sure)
-        run = ready.run(name, subjects, tally, progress, past=past)
+        run = ready.run(name, subjects, tally, progress, past=past, shard=part)
         run.attack()
-        checks = run.health(found.logits)
+        checks = run.health(found.logits) if part is None else [sharding.no_verdict(part)]
         notes = (*ready.notes, *random_or_not(subjects, ready.passes))
         weak = weakest(subjects, ready.threat, nearest(subjects, ready.passes, tally.witnesses))
         shown = side_by_side(ready.adapted, ready.encoded, ready.threat, ready.seed, tally.witnesses, weak)
@@ -126,7 +139,7 @@ def evaluate(
         cost = ready.cost()
     if sure is not None and not ready.profile.early:
         notes = (*notes, f"the confidence is not used: the {profile} profile decides every example")
-    broken_by, robust = tally.final()
+    broken_by, robust = tally.final() if part is None else sharding.share(tally)
     attacked = (*(stage.attack for stage in run.stages), *(step.attack.name for step in ready.steps))
     evaluation = Evaluation(
         **ready.facts(),
@@ -138,7 +151,7 @@ def evaluate(
         broken_by=tuple(broken_by),
         predicted=tally.predicted,
         floor=floor,
-        bound=tally.bound,
+        bound=tally.bound if part is None else "upper",
         stages=tuple(run.stages),
         health=ready.health(checks),
         cost=cost,
@@ -151,6 +164,6 @@ def evaluate(
         passes=run.spent * ready.passes.draws,
         identity=identity,
     )
-    if past is not None:
+    if past is not None and part is None:
         past.finish(evaluation)
     return evaluation

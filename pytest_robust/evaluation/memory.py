@@ -56,12 +56,14 @@ class Past:
     Attributes:
         key: of the check; None: it cannot be found again. sign: by which its model is known again.
         replay: when the adversarial examples found before are tried.
+        merging: the memory holds what all shards came to, and nothing may be begun anew.
     """
 
     memory: Memory
     key: str | None
     sign: Arrays
     replay: When
+    merging: bool = False
 
     def finished(self) -> Evaluation | None:
         """The check, where it was finished before, on a model that acts the same."""

@@ -19,7 +19,7 @@ from pytest_robust.evaluation.votes import vote
 from pytest_robust.levels import Level
 from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.protocol import Batch, Model
-from pytest_robust.objectives import Untargeted
+from pytest_robust.objectives import Untargeted, lead
 from pytest_robust.threats import EmbeddingBall, Threat
 from pytest_robust.waivers import WAIVABLE, checked_waivers
 
@@ -118,7 +118,7 @@ def preflight(
     _check_inputs(model, examples, threat, batch_size, findings)
     logits = clean_logits(model, examples, passes)
     check_finite(logits, examples)
-    _check_labels(logits, examples)
+    check_labels(logits, examples)
     predicted, correct = _elected(model, examples, passes) if passes.random else _plain(logits, examples)
     _check_variety(logits, predicted, examples, findings)
     _check_probabilities(logits, findings)
@@ -288,7 +288,7 @@ def check_finite(logits: Tensor, examples: Examples) -> None:
         )
 
 
-def _check_labels(logits: Tensor, examples: Examples) -> None:
+def check_labels(logits: Tensor, examples: Examples) -> None:
     outputs, labels = logits.shape[1], examples.labels
     beyond = (labels >= outputs).nonzero().flatten()
     if len(beyond):
@@ -355,13 +355,12 @@ def _check_gradient(model: Model, examples: Examples, passes: Passes, findings: 
     batch = model.batch(examples.take(rows))
     tracked: list[bool] = []
 
-    def margin(logits: Tensor, _: slice) -> Tensor:
+    def loss(logits: Tensor, _: slice) -> Tensor:
         tracked.append(logits.requires_grad)
-        best = logits.topk(2, dim=1).values
-        return best[:, 0] - best[:, 1]
+        return lead(logits)
 
     try:
-        _, _, grad = passes.gradient(margin, batch.x, batch.context)
+        _, _, grad = passes.gradient(loss, batch.x, batch.context)
     except RobustError:
         raise
     except Exception as error:

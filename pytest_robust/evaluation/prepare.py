@@ -34,6 +34,7 @@ from pytest_robust.models.protocol import Model
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.transformed import Transformed
 from pytest_robust.objectives import Objective, Untargeted
+from pytest_robust.shard import Shard
 from pytest_robust.threats import Edits, Threat, ThreatSummary, Transform
 from pytest_robust.threats.edits import edited
 
@@ -120,6 +121,7 @@ class Prepared(Opened):
         report: Report | None,
         *,
         past: Past | None = None,
+        shard: Shard | None = None,
     ) -> Run:
         """One run of the attacks, not started yet."""
         return Run(
@@ -132,6 +134,7 @@ class Prepared(Opened):
             custom=self.custom,
             controls=self.profile.controls,
             past=past,
+            shard=shard,
         )
 
     def health(self, checks: Iterable[HealthCheck]) -> Health:
@@ -207,7 +210,7 @@ def opened(
     mode_findings = mode(adapted, waive)  # as the user left it: inside isolated() it is in eval mode
     with full_precision(), adapted.isolated():
         sized = measured(threat, base, examples)
-        encoded = attacked.encode(examples)
+        encoded = attacked.encode(examples) if isinstance(attacked, Edited) else adapted.encode(examples)
         passes = Passes(attacked, batch_size or _batch_size(adapted, encoded), torch.bfloat16 if autocast else None)
         if sized.spent is not None:
             passes.forward, passes.backward = sized.spent.forward, sized.spent.backward

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.evaluation.identity import UnknownError, code_digest, digest
 from pytest_robust.evaluation.memory import Arrays
 from pytest_robust.evaluation.prepare import Opened
 from pytest_robust.evaluation.result import Identity
+from pytest_robust.objectives import lead
 
 _SAMPLE = 32
 """Examples by whose logits and gradients a model is known again."""
@@ -36,11 +36,7 @@ def sign(opened: Opened) -> Arrays:
     rows = max(encoded.groups(keyed.order(opened.seed, ids)[:_SAMPLE]), key=len)
     batch = opened.model.batch(encoded.take(rows))
 
-    def margin(logits: Tensor, _: slice) -> Tensor:
-        best = logits.topk(2, dim=1).values
-        return best[:, 0] - best[:, 1]
-
-    logits, _, grad = opened.passes.gradient(margin, batch.x, batch.context)
+    logits, _, grad = opened.passes.gradient(lambda logits, _: lead(logits), batch.x, batch.context)
     keys = torch.tensor([keyed.key("sign", ids[row]) for row in rows], device=grad.device)
     along = keyed.uniform(keys, tuple(grad.shape[1:])) - 0.5
     grad = grad.double() if grad.device.type != "mps" else grad

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.attacks import Attack, Live, Sweep
+from pytest_robust.errors import ShardError
 from pytest_robust.evaluation.beyond import BEYOND, CONVERGENCE, Beyond, Found, black_box, convergence
 from pytest_robust.evaluation.checkpoint import Checkpoint, State
 from pytest_robust.evaluation.controls import controls_sample, huge_budget, planted
@@ -29,6 +30,7 @@ from pytest_robust.evaluation.subjects import Subjects
 from pytest_robust.evaluation.tally import Break, Tally
 from pytest_robust.evaluation.verify import verified
 from pytest_robust.regression import REPLAY
+from pytest_robust.shard import Shard
 
 _PORTION, _LOOKS = 16, 128
 """Where a sample may decide: examples drawn at a time, at least, and into how many portions all of them fall, at most."""
@@ -56,10 +58,11 @@ class Run:
         controls: bool = False,
         probing: bool = True,
         past: Past | None = None,
+        shard: Shard | None = None,
     ) -> None:
         """
         Args:
-            past: what is known from before.
+            past: what is known from before. shard: attack its share alone, and leave what it came to in the past.
             custom: the steps are the user's, who may have chosen too few. controls: try the search on tasks that have a
                 solution. probing: look at survivors once more; without it, that they survived says little.
         """
@@ -71,7 +74,7 @@ class Run:
         self._observed = Observed()
         self._rejected: set[int] = set()
         self._probes: list[HealthCheck] = []
-        self._past = past
+        self._past, self._shard = past, shard
         state = State(tally, subjects.trail, self._observed, self._rejected, self.spent, self._stages, passes)
         self._checkpoint = None if past is None or past.key is None else Checkpoint(past.memory, past.key, past.sign, state)
 
@@ -82,13 +85,15 @@ class Run:
     def attack(self) -> None:
         """The whole schedule, or as much of it as makes the verdict certain; then a look at whether it could work."""
         self._attack()
+        if self._shard is not None:
+            return  # what follows, or is tried last, is chosen among all who survived
         if self._past is not None and self._past.replay == "last":
             for row, outcome in self._replayed(self._past.memory, sorted(self.tally.survived)).items():
                 self.tally.revoke(row, outcome)
 
     def _attack(self) -> None:
         portions = self._portions()
-        resumed = (0, 0) if self._checkpoint is None else self._checkpoint.resume()
+        resumed = self._resumed()
         for number, rows in enumerate(portions):
             if number < resumed[0]:
                 continue
@@ -106,7 +111,24 @@ class Run:
             self.tally.look()
             if self.tally.certain and self._stays_certain():
                 return
-        self._stays_certain()
+        if self._shard is None:
+            self._stays_certain()
+        elif self._checkpoint is not None:
+            self._checkpoint.save(complete=True)
+
+    def _resumed(self) -> tuple[int, int]:
+        """The portion and the step to begin with.
+
+        Raises:
+            ShardError: what the shards came to is not of this model.
+        """
+        found = None if self._checkpoint is None else self._checkpoint.resume()
+        if found is None and self._past is not None and self._past.merging:
+            raise ShardError(
+                f"{self.name}: the model acts otherwise here than where the shards ran, on the same examples: by another "
+                "kind of device, or a function that no digest sees; merge on a machine like theirs"
+            )
+        return found or (0, 0)
 
     def _replay(self, memory: Memory, rows: Sequence[int]) -> None:
         """A stage before the attacks."""
@@ -132,7 +154,12 @@ class Run:
 
         Order and sizes are fixed beforehand: neither outcomes nor batches may have a say in who is drawn.
         """
-        rows = self._ordered(self.tally.rows_standing)
+        rows, shard = self._ordered(self.tally.rows_standing), self._shard
+        if shard is not None:
+            # Ranked among all, for in the clean outcome two machines may differ.
+            ranked = enumerate(self._ordered(range(len(self.subjects.examples))))
+            mine = {row for rank, row in ranked if shard.takes(rank)}
+            rows = [row for row in rows if row in mine]
         size = max(_PORTION, len(rows) // _LOOKS) if self.tally.sequence is not None else max(1, len(rows))
         return [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
 

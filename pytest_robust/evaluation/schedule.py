@@ -86,11 +86,11 @@ _FEW_RELEASE = (*_FEW, Step(Sweep(n_steps=1000, n_restarts=2, label="sweep-resta
 _SINGLE = (Step(Sweep(n_steps=1)),)
 """Where a threat is a change or none, the first two queries are all there is to try."""
 
-_EDITS = (Step(HotFlip()), Step(EditSearch()))
+_EDITS = (Step(HotFlip(n_steps=40)), Step(EditSearch(n_steps=150)))
 _EDITS_RELEASE = (
     *_EDITS,
     Step(HotFlip(n_steps=100, n_restarts=3, label="hotflip-restarts")),
-    Step(EditSearch(n_steps=300, label="edit-search-long")),
+    Step(EditSearch(n_steps=400, label="edit-search-long")),
 )
 _QUERIES = (Step(EditSearch(n_steps=200)),)
 _QUERIES_RELEASE = (*_QUERIES, Step(EditSearch(n_steps=400, n_restarts=2, label="edit-search-restarts")))

@@ -8,7 +8,6 @@ in that place it is the straight-through estimator (Bengio et al., 2013).
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_robust.errors import ModelError
-from pytest_robust.models.isolation import isolated
+from pytest_robust.models.isolation import isolated, uncompiled
 from pytest_robust.models.outputs import is_out_of_memory
 from pytest_robust.models.submodules import modules_in, named_submodules
 
@@ -67,8 +66,8 @@ def approximated(module: nn.Module, chosen: Mapping[str, Approximation | None]) 
         stack.enter_context(isolated(module))
         for own in (part for approximation in chosen.values() for part in modules_in(approximation)):
             stack.enter_context(isolated(own))
-        if chosen and "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if chosen:
+            stack.enter_context(uncompiled())
         parts = _by_name(module)
         substitutes = [_Substitute(name, approximation) for name, approximation in chosen.items()]
         for substitute in substitutes:

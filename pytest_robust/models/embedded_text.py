@@ -29,6 +29,8 @@ from pytest_robust.models.tokens import FIXED, Row, Tokens
 from pytest_robust.models.torch_module import Normalize, floating_dtype, refuse_unusable
 
 _UNBOUNDED = 2**31
+_PUT_IN_PLACE = "embeddings in place"
+"""The column of examples whose embeddings enter in place; no argument of a model can be called so."""
 
 
 class EmbeddedText(ABC):
@@ -65,18 +67,18 @@ class EmbeddedText(ABC):
             ModelError: not a model of this kind with its tokenizer.
         """
         _check_pair(module, tokenizer)
-        self._check_head(module, tokenizer)
+        self._check_head(module)
         if normalize is not None:
             raise ModelError("normalize is for images; a text model's embeddings are its own: leave it out")
         refuse_unusable(module)
-        self.name = type(module).__name__
+        self.name = type(original(module)).__name__
         self._spans = checked_spans(spans)
         self._tokens = Tokens(tokenizer, module)
         if spans is not None:
             self._need_places("spans")
         self._approximations = approximations(module, non_differentiable)
         self.approximated = tuple(self._approximations)
-        self._accepts = frozenset(inspect.signature(module.forward).parameters)
+        self._accepts = _accepted(original(module))
         self._entries = (AS_ARGUMENT, IN_PLACE) if "inputs_embeds" in self._accepts else (IN_PLACE,)
         self._entry, self._multiple = self._entries[0], 1
         on_device, self.device = placed(module, device)
@@ -88,7 +90,7 @@ class EmbeddedText(ABC):
 
     @staticmethod
     @abstractmethod
-    def _check_head(module: Any, tokenizer: Any) -> None:
+    def _check_head(module: Any) -> None:
         """Raises ModelError for what is not a model of this kind."""
 
     @abstractmethod
@@ -150,7 +152,11 @@ class EmbeddedText(ABC):
 
     def padded(self, rows: Sequence[Row]) -> dict[str, Column]:
         """Rows as inputs for ``batch``, each padded by itself, as ``encode`` found that they may be."""
-        return self._tokens.padded(rows, self._multiple)
+        inputs = self._tokens.padded(rows, self._multiple)
+        if self._entry is IN_PLACE:
+            # With the examples, not with the model: it may encode others before it runs on these.
+            inputs[_PUT_IN_PLACE] = torch.ones(len(rows))
+        return inputs
 
     def pieces(self, words: Sequence[str]) -> list[list[int]]:
         """The token ids of each of these pieces of text by itself, without special tokens."""
@@ -192,7 +198,7 @@ class EmbeddedText(ABC):
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Logits at the embeddings ``x``; see the protocol."""
-        return self._judged(self._seen(self._entry, x, context), context)
+        return self._judged(self._seen(IN_PLACE if _PUT_IN_PLACE in context else AS_ARGUMENT, x, context), context)
 
     def isolated(self) -> AbstractContextManager[None]:
         return approximated(self.module, self._approximations)
@@ -267,6 +273,19 @@ class EmbeddedText(ABC):
         # Twice the same: some models refuse more than one row when they know no padding token.
         batch = self.batch(dict(self._tokens.padded([row, row], multiple)))
         return difference(self._seen(entry, batch.x, batch.context), wanted, self.dtype)
+
+
+def original(module: Any) -> Any:
+    """The module that ``torch.compile`` made ``module`` of, else itself."""
+    return getattr(module, "_orig_mod", module)
+
+
+def _accepted(module: Any) -> frozenset[str]:
+    """The arguments that are known by name; of a wrapper that passes on whatever it is given, those that models have."""
+    parameters = inspect.signature(module.forward).parameters
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and "input_ids" not in parameters
+    usual = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
+    return frozenset((*parameters, *usual)) if passes_on else frozenset(parameters)
 
 
 def _stacked(column: Column) -> Tensor:

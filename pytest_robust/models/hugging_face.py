@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from pytest_robust.errors import ModelError
-from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.models.embedded_text import EmbeddedText, original
 from pytest_robust.models.forward import class_names
 from pytest_robust.models.outputs import as_logits
 from pytest_robust.models.token_classification import TokenClassifier
@@ -28,7 +28,7 @@ def is_pipeline(model: object) -> bool:
 
 def text_model(pair: Sequence[Any], **options: Any) -> EmbeddedText:
     """``(model, tokenizer)`` as a ``Model``, by the name of the model's class."""
-    tags_tokens = any(c.__name__.endswith("ForTokenClassification") for c in type(pair[0]).__mro__)
+    tags_tokens = any(c.__name__.endswith("ForTokenClassification") for c in type(original(pair[0])).__mro__)
     return (TokenClassifier if tags_tokens else TextModel)(pair[0], pair[1], **options)
 
 
@@ -48,7 +48,7 @@ class TextModel(EmbeddedText):
     """A sequence classifier, of texts or of pairs of them."""
 
     @staticmethod
-    def _check_head(module: Any, tokenizer: Any) -> None:
+    def _check_head(module: Any) -> None:
         name, config = type(module).__name__, module.config
         if not name.endswith("ForSequenceClassification") and not hasattr(config, "num_labels"):
             raise ModelError(f"{name} is not a sequence classifier; use AutoModelForSequenceClassification")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,14 @@ def isolated(module: nn.Module) -> Iterator[None]:
             if parameter.requires_grad:
                 parameter.requires_grad_(False)
         yield
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Inside, what ``torch.compile`` compiled runs as it is written: compiled code misses new hooks, or keeps them."""
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+        eager: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+        return eager
+    return nullcontext()
 
 
 def _train_flags_of(parts: Sequence[nn.Module]) -> Callable[[], None]:

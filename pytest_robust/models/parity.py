@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pytest_robust.errors import ModelError
+from pytest_robust.models.isolation import uncompiled
 
 PADDINGS = (16, 1)
 """Lengths are padded to a multiple of the first of these under which padding does not change the outputs: 16 lets texts of
@@ -60,7 +61,8 @@ def _in_place(module: Any, x: Tensor, arguments: dict[str, Tensor]) -> object:
 
     handles = [layer.register_forward_hook(replace, with_kwargs=True) for layer in _embedding_layers(module)]
     try:
-        output = module(**arguments)
+        with uncompiled():
+            output = module(**arguments)
     finally:
         for handle in handles:
             handle.remove()

@@ -142,7 +142,7 @@ class TextFunction:
         )
 
     def _named(self, answers: list[Any], n: int) -> Tensor:
-        """One row per answer, 1 at its class: there is nothing to climb, only to hit."""
+        """One row per answer, 1 at its class and -1 at others: there is nothing to climb, only to hit."""
         if self.classes is None:
             raise ModelError(f"{self.name} returned class names or numbers; say which there are: classes=[...]")
         known = {name: i for i, name in enumerate(self.classes)}
@@ -151,4 +151,4 @@ class TextFunction:
         if strange is not None or len(answers) != n:
             what = f"the answer {strange!r}" if strange is not None else f"{len(answers)} answers for {n} texts"
             raise ModelError(f"{self.name} returned {what}; it has to give one of {', '.join(known)} for each text")
-        return torch.nn.functional.one_hot(torch.tensor(places), len(known)).float()
+        return 2 * torch.nn.functional.one_hot(torch.tensor(places), len(known)).float() - 1

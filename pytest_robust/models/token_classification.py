@@ -36,7 +36,7 @@ class TokenClassifier(EmbeddedText):
     """
 
     @staticmethod
-    def _check_head(module: Any, tokenizer: Any) -> None:
+    def _check_head(module: Any) -> None:
         outputs = getattr(module.config, "num_labels", 0)
         if outputs < 2:
             raise ModelError(f"{type(module).__name__} tells {outputs} tags apart; a token classifier needs two or more")
@@ -94,7 +94,13 @@ class TokenClassifier(EmbeddedText):
         if not isinstance(text, str):
             raise PreflightError(f"inputs: {where} is a pair of texts; a token classifier takes one text")
         words = [match.span() for match in re.finditer(r"\S+", text)]
-        tags = json.loads(examples.references[i])
+        try:
+            tags = list(json.loads(examples.references[i]))
+        except (ValueError, TypeError):
+            raise PreflightError(
+                f"labels: {where} has the reference {examples.references[i]!r:.80}, where a JSON list of tags is needed; "
+                "read() makes it"
+            ) from None
         if len(words) != len(tags):
             raise PreflightError(f"labels: {where} has {len(words)} words and {len(tags)} tags; give one tag per word")
         known = [(place[0], token) for token, place in enumerate(row.places) if place is not None]

@@ -126,6 +126,12 @@ def margin_towards(logits: Tensor, goal: Tensor, rival: Tensor) -> Tensor:
     return _of(logits, rival) - _of(logits, goal)
 
 
+def lead(logits: Tensor) -> Tensor:
+    """(B,) by how much the largest logit leads the next; 0 where the prediction is a tie."""
+    best = logits.topk(2, dim=1).values
+    return best[:, 0] - best[:, 1]
+
+
 def dlr(logits: Tensor, goal: Tensor, rival: Tensor) -> Tensor:
     """Difference of logits ratio (Croce and Hein, ICML 2020, eq. 6): the margin over z_(1) - z_(3).
 

@@ -100,7 +100,19 @@ class Reader:
         autocast: bool = False,
     ) -> Asked:
         """What a call asks for, together with its marker and the run."""
-        own = self._read(norm, eps, bounds, min_accuracy, max_drop, confidence, attacks, n, profile, waive, draws)
+        own = self._read(
+            eps,
+            norm=norm,
+            bounds=bounds,
+            min_accuracy=min_accuracy,
+            max_drop=max_drop,
+            confidence=confidence,
+            attacks=attacks,
+            n=n,
+            profile=profile,
+            waive=waive,
+            draws=draws,
+        )
         chosen, settings = own.over(self.declared), self.settings
         where = shared_device(settings.first("device", device) or "auto")
         adapted, threat = self._threat(model, threat, own, where, normalize, classes, non_differentiable)
@@ -137,21 +149,11 @@ class Reader:
         except ValueError as error:
             raise CallError(f"robust.curve(...): {error}") from None
 
-    def _read(
-        self,
-        norm: str | None,
-        eps: Number | Budget | None,
-        bounds: Any,
-        min_accuracy: Number | Mapping[Number, Number] | None,
-        max_drop: Number | None,
-        confidence: Number | None,
-        attacks: str | Sequence[str | Attack] | None,
-        n: int | None,
-        profile: str | None,
-        waive: Mapping[str, str] | None,
-        draws: int | None,
-    ) -> Declared:
+    def _read(self, eps: Number | Budget | None, **said: Any) -> Declared:
         """What the call itself says.
+
+        Args:
+            said: as the marker takes it.
 
         Raises:
             CallError: an argument that cannot be used.
@@ -159,18 +161,7 @@ class Reader:
         from pytest_robust.attacks import make
 
         try:
-            own = marker.robust(
-                norm,
-                min_accuracy=min_accuracy,
-                max_drop=max_drop,
-                confidence=confidence,
-                attacks=attacks,
-                n=n,
-                bounds=bounds,
-                profile=profile,
-                waive=waive,
-                draws=draws,
-            )
+            own = marker.robust(**said)
             for attack in own.attacks or ():
                 if isinstance(attack, str) and attack not in self.registered:
                     make(attack)

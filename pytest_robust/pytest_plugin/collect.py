@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -77,13 +78,20 @@ def modify(session: pytest.Session, items: list[pytest.Item]) -> None:
         pytest.UsageError: a marker, an attack's name or a named model that cannot be used. In an xdist worker, where it
             would end in an internal error, the worker runs nothing and tells the controller.
     """
-    config = session.config
+    with usage_errors_told(session.config, items):
+        _check(session.config, items)
+
+
+@contextlib.contextmanager
+def usage_errors_told(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Inside, in an xdist worker, a UsageError is kept for the controller, and nothing is run; elsewhere it is raised."""
     try:
-        _check(config, items)
+        yield
     except pytest.UsageError as error:
         if not hasattr(config, "workeroutput"):
             raise
-        config.workeroutput[WORKER_USAGE_ERROR] = str(error)
+        # The first says what is wrong; others follow from it.
+        config.workeroutput.setdefault(WORKER_USAGE_ERROR, str(error))
         items.clear()
 
 

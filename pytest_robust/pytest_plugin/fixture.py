@@ -7,23 +7,35 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_robust.budget import Budget, Number
-from pytest_robust.pytest_plugin import memory, progress
-from pytest_robust.pytest_plugin.call import FIXTURE, Asked, CallError, Reader, budget_id, ungrouped, without_file
+from pytest_robust.pytest_plugin import memory, progress, replay, shards
+from pytest_robust.pytest_plugin.call import (
+    FIXTURE,
+    Asked,
+    CallError,
+    Reader,
+    budget_id,
+    shared_device,
+    ungrouped,
+    without_file,
+)
 from pytest_robust.pytest_plugin.marker import Declared, Default
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
-from pytest_robust.pytest_plugin.outcome import RobustWarning, judge
+from pytest_robust.pytest_plugin.outcome import RobustWarning, judge, verdict_error
 from pytest_robust.pytest_plugin.regressions import at_baseline, compared
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
+from pytest_robust.store.runs import check_file
 
 if TYPE_CHECKING:
     from pytest_robust.attacks import Attack
     from pytest_robust.evaluation import Curve, Evaluation
+    from pytest_robust.store.witness import Witness
     from pytest_robust.threats import Threat
 
 
@@ -34,8 +46,12 @@ class Checks:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
+    shares: dict[str, Record] = field(default_factory=dict)
+    """In a shard, what it has attacked of each check, instead of the records."""
     errors: dict[str, str] = field(default_factory=dict)
     """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
+    witnesses: int = 0
+    """Stored adversarial examples that the model was held against."""
     missed: str | None = None
     """The sentence with which an earlier run of the test failed: no later run may avoid it."""
 
@@ -121,7 +137,7 @@ class Robust:
         from pytest_robust import evaluate
 
         id = self._id(name)
-        if id not in self._checks.records:
+        if id not in self._checks.evaluations:
             with self._keeping_errors(id), self._watched() as watcher:
                 asked = self._reader.asked(
                     model,
@@ -147,13 +163,17 @@ class Robust:
                     autocast=autocast,
                 )
                 self._compare_with_id(asked.threat)
+                if self._settings.replay is not None:
+                    return replay.again(self._item, id, asked, data)  # type: ignore[no-any-return]
                 floors = asked.floors(asked.threat.budget)
                 floor = self._settings.first("fail_under", *floors)
                 alone = self._settings.gating.source is None
+                sharing = shards.asked(self._settings)
                 evaluation = evaluate(
                     asked.model,
                     data,
-                    at_baseline(self._settings.gating, id, asked.threat),
+                    # Shards need not know the baseline, and must all have one radius.
+                    asked.threat if sharing is not None else at_baseline(self._settings.gating, id, asked.threat),
                     **asked.options,
                     min_accuracy=floor,
                     confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),
@@ -161,14 +181,17 @@ class Robust:
                     # A comparison needs what the attacks by themselves make of every example.
                     stop_early=alone and self._only_asserts_a_floor(named=any(floor is not None for floor in floors)),
                     progress=watcher,
-                    memory=memory.folder(self._item.config),
-                    replay="first" if alone else "last",
+                    memory=shards.memory_of(self._item.config, self._settings),
+                    # Whether there is a baseline is asked of all shards together, and must make no difference to one.
+                    replay="first" if alone and sharing is None else "last",
+                    shard=sharing,
                 )
                 family = None
                 if self._budget is not None:
                     family = id.replace(budget_id(self._settings, self._declared, self._budget), "*")
                 self._remember(id, evaluation, asked, family=family)
-        judge(self._checks.records[id])
+        if id in self._checks.records:
+            judge(self._checks.records[id])
         return self._checks.evaluations[id]
 
     def curve(
@@ -198,9 +221,13 @@ class Robust:
         __tracebackhide__ = True
         from pytest_robust import curve
 
+        if self._settings.replay is not None:
+            # Of its points no adversarial examples are kept.
+            return replay.passed_over(self._item)  # type: ignore[no-any-return]
         id = self._id(name)
         if id not in self._checks.curves:
             with self._keeping_errors(id), self._watched() as watcher:
+                shards.refuse_a_curve(self._settings, id)
                 if "confidence" in options:
                     raise CallError("robust.curve(...): confidence is for a sample, and on a curve every example is decided")
                 named = self._reader.budgets(budgets, min_accuracy)
@@ -222,6 +249,27 @@ class Robust:
             self._used.add(f"{id}@{budget}")
         for budget in found.budgets:
             judge(self._checks.records[f"{id}@{budget}"])
+        return found
+
+    def witness(self, model: Any, path: str | Path, *, device: str | None = None, **options: Any) -> Witness:
+        """The model is right on a stored adversarial example, and on its clean input.
+
+        Args:
+            model: as in ``robust(...)``. path: of the file, relative to the project's root.
+            device: see the command line. options: ``normalize`` and others of ``Witness.assert_right``.
+
+        Raises:
+            AssertionError: it is still wrong. RobustError: the file cannot be used, or the model not be asked.
+        """
+        __tracebackhide__ = True
+        from pytest_robust import load_witness
+
+        found = load_witness(self._item.config.rootpath / path)
+        self._checks.witnesses += 1
+        try:
+            found.assert_right(model, device=shared_device(self._settings.first("device", device) or "auto"), **options)
+        except AssertionError as error:
+            raise verdict_error(str(error)) from None
         return found
 
     @contextlib.contextmanager
@@ -260,20 +308,30 @@ class Robust:
         Raises:
             BaselineError: the baseline of the check cannot be read.
         """
+        if self._settings.shard is not None:
+            self._checks.evaluations[id], self._checks.shares[id] = evaluation, shards.share(evaluation)
+            return
         items = self._item.session.items
         # Robust and clean accuracy, of each robust test of the session.
         accuracies = 2 * sum(FIXTURE in getattr(item, "fixturenames", ()) or without_file(item) for item in items)
+        again, weak = reproduce(self._item, self._settings, self._budget), evaluation.weakest
         check = record(evaluation, id) | {
             "tier": self._declared.tier or "critical",
             # Others have one, so that this has none may be a slip.
             "lacks_floor": evaluation.floor is None and asked.floors_by_budget,
             "family": family,
-            "reproduce": reproduce(self._item, self._settings, self._budget),
+            "reproduce": again,
+            "replay": f"{again} --robust-replay {weak.index}" if weak is not None and self._is_kept(evaluation) else None,
             "comparison": compared(self._settings.gating, id, evaluation, asked.chosen.max_drop, accuracies),
         }
         self._checks.evaluations[id], self._checks.records[id] = evaluation, check
         self._item.user_properties.extend(properties(check))
         self._item.config.hook.pytest_robust_result(config=self._item.config, item=self._item, result=evaluation)
+
+    def _is_kept(self, evaluation: Evaluation) -> bool:
+        """Whether its adversarial examples are stored."""
+        key = None if evaluation.identity is None else evaluation.identity.check
+        return key is not None and check_file(memory.folder(self._item.config).root, key).is_file()
 
     def _only_asserts_a_floor(self, *, named: bool) -> bool:
         """With a floor of the whole run, or an advisory one, a test may go on to ask for more than the verdict."""

@@ -85,6 +85,26 @@ _OPTIONS: dict[str, _Spec] = {
         "metavar": "PT",
         "help": "drop of robust accuracy against the baseline that is too much: 2pt, 0.02 (default: 2pt)",
     },
+    "replay": {
+        "metavar": "ID",
+        "help": "only this stored adversarial example: is it still broken? Its number as the report shows it (417), or its "
+        "content id or the first six digits of it or more; attacks nothing",
+    },
+    "witness": {
+        "metavar": "PATH",
+        "help": "with --robust-replay: write the adversarial example to this .safetensors file, for a permanent test",
+    },
+    "shard": {
+        "metavar": "I/N",
+        "help": "attack the I-th of N shares of the examples of every check, and leave what it came to in "
+        "robust-shards/I-of-N: no verdict, that comes when all N are merged (pytest-robust merge)",
+    },
+    "merge": {
+        "action": "append",
+        "metavar": "FOLDER",
+        "help": "go on from what the shard in this folder came to, to the verdict; to be repeated for each shard. "
+        "pytest-robust merge robust-shards/* does it",
+    },
     "report": {
         "action": "append",
         "metavar": "PATH",

@@ -35,17 +35,22 @@ def judge(check: Record) -> None:
     __tracebackhide__ = True
     sentence = words.failure(check)
     if sentence is not None and check["tier"] == "critical":
-        error = AssertionError(sentence)
-        setattr(error, _VERDICT, True)
-        raise error
+        raise verdict_error(sentence)
     if sentence is not None:
         warnings.warn(RobustWarning(f"{check['id']}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=TEST_FRAME)
     elif check["health"]["level"] == "suspicious":
         warnings.warn(RobustWarning(words.suspicion(check)), stacklevel=TEST_FRAME)
 
 
+def verdict_error(sentence: str) -> AssertionError:
+    """The error that fails a test with this sentence as its first line."""
+    error = AssertionError(sentence)
+    setattr(error, _VERDICT, True)
+    return error
+
+
 def is_verdict(error: BaseException) -> bool:
-    """Whether ``judge`` raised it."""
+    """Whether ``verdict_error`` made it."""
     return getattr(error, _VERDICT, False) is True
 
 

@@ -13,16 +13,17 @@ import pytest
 
 from pytest_robust.budget import Budget
 from pytest_robust.errors import RobustError
-from pytest_robust.pytest_plugin import collect, hookspecs
+from pytest_robust.pytest_plugin import collect, hookspecs, replay_session
 from pytest_robust.pytest_plugin.collect import CHECKS, SETTINGS, is_robust
 from pytest_robust.pytest_plugin.compare import explain
-from pytest_robust.pytest_plugin.fixture import Checks, Robust
+from pytest_robust.pytest_plugin.fixture import Checks, Robust, error_line
 from pytest_robust.pytest_plugin.marker import declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
 from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable
 from pytest_robust.pytest_plugin.selfcheck import SelfCheck, note
 from pytest_robust.pytest_plugin.session import FINDINGS, Ledger, findings, sections
 from pytest_robust.pytest_plugin.settings import Settings
+from pytest_robust.pytest_plugin.shards import NO_VERDICT
 from pytest_robust.reports.run import ItemResult, judged, with_curves
 
 _MARKER = (
@@ -42,6 +43,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     settings = config.stash[SETTINGS] = Settings.read(config)
+    if settings.replay is not None:
+        replay_session.register(config, settings.replay, settings.witness)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Ledger(config, settings), "pytest-robust-ledger")
 
@@ -78,6 +81,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     except pytest.skip.Exception:
         if missed is None:
             raise
+    except (Exception, pytest.fail.Exception) as error:
+        if not _checks(item).shares or _checks(item).errors:
+            raise
+        # The test's own assertions ask for all examples: they wait, as it does, for the merge.
+        pytest.skip(f"{NO_VERDICT}; its own assertions wait as well ({error_line(error)})")
+    if _checks(item).shares:
+        pytest.skip(NO_VERDICT)
     if missed is not None:
         pytest.fail(missed, pytrace=False)
     checks = _checks(item)
@@ -101,7 +111,8 @@ def pytest_runtest_makereport(
         return report
     # ``setattr``: reports carry any attribute that is plain JSON to the controller, but declare none of ours.
     found = findings(_checks(item), call)
-    setattr(report, FINDINGS, json.dumps(found))
+    if item.config.stash[SETTINGS].replay is None:  # which evaluates nothing
+        setattr(report, FINDINGS, json.dumps(found))
     if report.failed:
         if call.excinfo is not None and isinstance(call.excinfo.value, (RobustError, pytest.UsageError)):
             # The message says it all; the frames between the test and the model are ours.
@@ -139,13 +150,22 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _header(settings: Settings) -> str:
+    if settings.replay is not None:
+        return f"robust: replay of {settings.replay}, no attack"
     if settings.selfcheck is not None:
         return f"robust: self-check of {', '.join(settings.selfcheck) or 'the engine'}"
     eps: tuple[Budget, ...] | None = settings.first("eps")
     norm, profile = settings.first("norm") or DEFAULT_NORM, settings.first("profile") or DEFAULT_PROFILE
     budgets = f"{norm} {', '.join(map(str, eps))}" if eps else "budgets from the tests"
     n: int | None = settings.first("n")
-    parts = [budgets, f"profile {profile}", *([f"n={n}"] if n else []), f"seed {settings.first('seed') or 0}"]
+    parts = [
+        *([] if settings.shard is None else [f"shard {settings.shard}"]),
+        *([] if settings.merge is None else [f"merge of {len(settings.merge.folders)} shards"]),
+        budgets,
+        f"profile {profile}",
+        *([f"n={n}"] if n else []),
+        f"seed {settings.first('seed') or 0}",
+    ]
     return f"robust: {', '.join(parts)}"
 
 
@@ -154,8 +174,11 @@ def _checks(item: pytest.Item) -> Checks:
 
 
 def _expects_a_check(item: pytest.Item) -> bool:
-    """A floor was set for it, by its marker or for the whole run."""
+    """A floor was set for it, by its marker or for the whole run; a replay has none."""
+    if item.config.stash[SETTINGS].replay is not None:
+        return False
     asked = declared(item).min_accuracy if is_robust(item) else None
-    # A project's own fixture of this name is bound to nothing, and a floor of the run is not meant for it.
-    bound = asked is not None or CHECKS in item.stash
+    # A project's own fixture of this name is bound to nothing, and a floor of the run is not meant for it, nor for a test
+    # of witnesses.
+    bound = asked is not None or (CHECKS in item.stash and not _checks(item).witnesses)
     return is_robust(item) and bound and item.config.stash[SETTINGS].first("fail_under", asked) is not None

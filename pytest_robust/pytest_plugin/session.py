@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pytest_robust
-from pytest_robust.pytest_plugin import memory, regressions
+from pytest_robust.pytest_plugin import memory, regressions, shards
 from pytest_robust.pytest_plugin.call import ungrouped
 from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
 from pytest_robust.pytest_plugin.fixture import Checks
@@ -21,6 +21,7 @@ from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.annotations import Location
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import ItemResult, Run, gate_line, run
+from pytest_robust.shard import Shard
 from pytest_robust.store.baseline import BaselineError, Source
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Ledger:
         self._notes: list[str] = []
         self._run: Run | None = None
         self._rows: dict[str, Row] = {}
+        self._shares: dict[str, Record] = {}
+        self._share: Run | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._order.update(dict.fromkeys(item.nodeid for item in session.items))
@@ -80,6 +83,7 @@ class Ledger:
         self._locations[nodeid] = report.location
         result = self._results.setdefault(nodeid, ItemResult(nodeid))
         found = json.loads(getattr(report, FINDINGS))
+        self._shares |= {id: one | {"nodeid": nodeid} for id, one in found["shares"].items()}
         known = {check["id"] for check in result.records}
         result.records += [check for check in found["records"] if check["id"] not in known]
         result.errors = found["errors"]  # all so far: a rerun takes back those of the run before
@@ -95,6 +99,9 @@ class Ledger:
         # As pytest-cov does: in ``pytest_sessionfinish`` the exit status is settled, in the summary an exception is a
         # traceback after the table.
         finished = False
+        shard = self._settings.shard
+        if shard is not None and not session.config.option.collectonly:
+            shards.begin(self._config, shard)
         try:
             result = yield
             finished = not (session.shouldstop or session.shouldfail)
@@ -114,6 +121,9 @@ class Ledger:
                 "a worker died or lost them; their verdict is unknown, so the session fails"
             )
         position = {nodeid: i for i, nodeid in enumerate(self._order)}
+        if self._settings.shard is not None:
+            self._close_shard(session, self._settings.shard, finished and not missing)
+            return
         results = sorted(self._results.values(), key=lambda result: position.get(result.nodeid, len(position)))
         self._rows = dict(sorted(self._rows.items(), key=lambda row: position.get(row[0], len(position))))
         gating, ids = self._settings.gating, {check["id"] for result in results for check in result.records}
@@ -136,6 +146,10 @@ class Ledger:
         if self._run["gate"]["verdict"] == "fail" and not session.testsfailed:
             # What no single test could know: that something is missing, or what all together show.
             session.testsfailed += 1
+        merge = self._settings.merge
+        if merge is not None and finished:
+            # Whatever the gate says of the others. A session that was cut short has no status of a pass anyway.
+            self._usage_error = shards.undecided(merge, self._run) or self._usage_error
         for report in self._failed:
             # Again, for by now the other budgets of the same test are known.
             own = [check for check in self._run["checks"] if check["nodeid"] == ungrouped(report.nodeid)]
@@ -155,6 +169,23 @@ class Ledger:
         if summary and (self._shows or self._rows):
             # Nobody asked for this one in this run: a failure is said, but fails nothing.
             self._attempt(f"warning: GITHUB_STEP_SUMMARY {summary}", Path(summary), append=True)
+
+    def _close_shard(self, session: pytest.Session, shard: Shard, complete: bool) -> None:
+        """Leave behind what the shard came to. What is missing there is found when the shards are merged."""
+        errors = {
+            id: message
+            for result in self._results.values()
+            if result.outcome == "failed"
+            for id, message in (result.errors or {result.nodeid: result.message}).items()
+        }
+        self._share = shards.outcome(shard, self._shares, errors, complete=complete)
+        try:
+            shards.finish(self._config, shard, self._share)
+        except OSError as error:
+            self._share["complete"] = False
+            self._problems.append(f"ERROR: what the shard came to cannot be written: {error}")
+        if not self._share["complete"] and not session.testsfailed:
+            session.testsfailed += 1
 
     def _accept(self, source: Source, finished: bool) -> None:
         """Write the baselines; what cannot be written fails the session."""
@@ -200,6 +231,12 @@ class Ledger:
             terminalreporter.section("robustness")
             for line, good in terminal.table(self._run):
                 write(line, green=good is True, red=good is False)
+        if self._share is not None and not quiet:
+            from pytest_robust.reports import share
+
+            terminalreporter.section("robustness")
+            for line in share.table(self._share):
+                write(line)
         for note in self._notes:
             write(note, yellow=True)
         for problem in self._problems:
@@ -212,6 +249,10 @@ class Ledger:
                 write(line)
             verdict = self._run["gate"]["verdict"]
             write(gate_line(self._run), bold=True, red=verdict == "fail", green=verdict == "pass")
+        if self._share is not None:
+            from pytest_robust.reports import share
+
+            write(share.summary(self._share), bold=True, red=not self._share["complete"])
         if self._run is not None and "selfcheck" in self._run:
             self._show_selfcheck(terminalreporter, self._run["selfcheck"], quiet=quiet)
 
@@ -252,7 +293,7 @@ def findings(checks: Checks, call: pytest.CallInfo[None]) -> dict[str, Any]:
     error = None if call.excinfo is None else call.excinfo.value
     # What is no ``Exception`` is a verdict of pytest: ``pytest.fail``.
     raised = isinstance(error, Exception) and not isinstance(error, AssertionError)
-    return {"records": list(checks.records.values()), "errors": checks.errors, "raised": raised}
+    return {"records": list(checks.records.values()), "shares": checks.shares, "errors": checks.errors, "raised": raised}
 
 
 def sections(checks: Sequence[Record]) -> list[tuple[str, str]]:

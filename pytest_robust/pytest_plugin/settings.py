@@ -15,8 +15,12 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_robust.budget import Budget, parse_confidence, parse_floor, parse_margin
+from pytest_robust.errors import ShardError
 from pytest_robust.pytest_plugin.gating import Gating
 from pytest_robust.pytest_plugin.options import GATES, INI_KEYS, NORMS, OPTIONS, PROFILES
+from pytest_robust.shard import Shard
+from pytest_robust.store.held import checked_id
+from pytest_robust.store.shards import Shards
 
 T = TypeVar("T")
 REPORT_SUFFIXES = (".json", ".md", ".html")
@@ -57,6 +61,9 @@ class Settings:
         command_line: the options. configured: the ini file; for the device, which is a property of the machine, the
             environment. force: the command line wins over markers and call arguments.
         reports: absolute paths. model, data: ``PKG:ATTR`` of a check without a file.
+        replay: the ID of the stored adversarial example that is put to the model in place of the checks. witness: the
+            absolute path of the file to write it to.
+        shard: attack this share alone, without a verdict. merge: the shards to go on from.
         selfcheck: the attacks to check, none of them for the engine; None where no self-check is asked for.
         arguments: the robust options of this command line that change an outcome, and their values as one would type them
             again.
@@ -69,7 +76,11 @@ class Settings:
     reports: tuple[Path, ...]
     model: str | None
     data: str | None
+    shard: Shard | None
+    merge: Shards | None
     selfcheck: tuple[str, ...] | None
+    replay: str | None
+    witness: Path | None
     arguments: Mapping[str, str]
 
     @classmethod
@@ -87,15 +98,21 @@ class Settings:
                 raise pytest.UsageError(f"--robust-{name} {value!r}: write PKG:ATTR, for example mypackage.nets:{name}")
             if value is not None and option(f"robust_{other}") is None:
                 raise pytest.UsageError(f"--robust-{name} needs --robust-{other} as well")
+        replay = _replay(config)
         return cls(
             command_line=_command_line(config),
             configured=_configured(config),
             force=option("robust_force"),
-            gating=_gating(config),
+            # What the ini file says of gates is about evaluations, and a replay is none.
+            gating=_gating(config) if replay is None else Gating(),
             reports=tuple(_report(config, path) for path in dict.fromkeys(option("robust_report") or ())),
             model=model,
             data=data,
+            shard=_shard(config),
+            merge=_merge(config),
             selfcheck=_selfcheck(config),
+            replay=replay,
+            witness=_witness(config),
             arguments=_arguments(config),
         )
 
@@ -108,8 +125,8 @@ class Settings:
     @property
     def silent(self) -> bool:
         """Nothing was asked for: neither an option nor an ini key."""
-        asked = self.model is not None or self.selfcheck is not None or self.reports or self.gating.source is not None
-        return self.command_line.silent and self.configured.silent and not asked
+        asked = (self.model, self.selfcheck, self.shard, self.merge, self.gating.source, self.reports or None, self.replay)
+        return self.command_line.silent and self.configured.silent and all(one is None for one in asked)
 
 
 def _command_line(config: pytest.Config) -> Choices:
@@ -284,6 +301,58 @@ def _selfcheck(config: pytest.Config) -> tuple[str, ...] | None:
         named = ", ".join(f"--robust-{name}" for name in others)
         raise pytest.UsageError(f"--robust-selfcheck runs alone, on problems of its own: leave out {named}")
     return names
+
+
+def _replay(config: pytest.Config) -> str | None:
+    """Raises UsageError where something is asked for as well that takes an evaluation."""
+    id = _parsed("--robust-replay", config.getoption("robust_replay"), checked_id)
+    others = [name for name in ("update", "baseline", "gate", "margin", "report") if config.getoption(f"robust_{name}")]
+    # Without a value it is the empty text.
+    others += ["baseline"] if config.getoption("robust_baseline") == "" else []
+    if id is not None and others:
+        named = ", ".join(f"--robust-{name}" for name in others)
+        raise pytest.UsageError(
+            f"--robust-replay looks at one stored example and evaluates nothing that could be compared, accepted or "
+            f"reported: leave out {named}"
+        )
+    return id
+
+
+def _witness(config: pytest.Config) -> Path | None:
+    typed: str | None = config.getoption("robust_witness")
+    if typed is None:
+        return None
+    path = config.invocation_params.dir / typed
+    if config.getoption("robust_replay") is None:
+        raise pytest.UsageError("--robust-witness writes the example that is replayed: name it with --robust-replay ID")
+    if path.suffix != ".safetensors":
+        raise pytest.UsageError(f"--robust-witness {typed!r}: the file is a safetensors file; end its name in .safetensors")
+    if path.exists():
+        raise pytest.UsageError(f"--robust-witness {typed!r} is there already; name another file, or remove this one first")
+    return path
+
+
+def _shard(config: pytest.Config) -> Shard | None:
+    """Raises UsageError where what is asked for as well needs a verdict, which a shard has not."""
+    shard = _parsed("--robust-shard", config.getoption("robust_shard"), Shard.parse)
+    if shard is not None:
+        for name in ("merge", "update", "report", "replay"):
+            if config.getoption(f"robust_{name}"):
+                raise pytest.UsageError(f"a shard has no verdict: leave out --robust-{name}, or --robust-shard")
+    return shard
+
+
+def _merge(config: pytest.Config) -> Shards | None:
+    """Raises UsageError where the folders do not hold all the shards of one run."""
+    folders = config.getoption("robust_merge")
+    if not folders:
+        return None
+    if config.option.collectonly:
+        raise pytest.UsageError("--robust-merge judges, --collect-only runs nothing: leave one out")
+    try:
+        return Shards.gathered([config.invocation_params.dir / folder for folder in folders])
+    except ShardError as error:
+        raise pytest.UsageError(f"--robust-merge: {error}") from None
 
 
 def _arguments(config: pytest.Config) -> dict[str, str]:

@@ -85,7 +85,7 @@ def _check(check: Record, name: str, pictures: Record | None) -> Record:
         "texts": [_text(text, check["threat"]["norm"]) for text in check["examples"]["texts"]],
         "facts": _facts(check),
         "notes": check["notes"],
-        "reproduce": check["reproduce"],
+        "commands": words.commands(check),
         "misses_floor": words.misses_floor(check),
         "pictures": pictures,
     }

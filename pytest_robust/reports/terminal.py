@@ -34,8 +34,9 @@ def section(check: Record, *, seconds: bool = True) -> str:
         lines += _row("health", text)
     for text in check["notes"]:
         lines += _row("note", text)
-    # The command stays on one line, to be copied.
-    lines += [*_row("cost", words.cost(check, seconds=seconds)), "", f"{'reproduce':<{LABEL}} {check['reproduce']}"]
+    # Each command stays on one line, to be copied.
+    lines += [*_row("cost", words.cost(check, seconds=seconds)), ""]
+    lines += [f"{label:<{LABEL}} {command}" for label, command in words.commands(check)]
     if words.misses_floor(check):
         lines += _row("accept", "lower the floor where it is written (min_accuracy, --robust-fail-under), and commit")
     return _ascii("\n".join(lines))

@@ -212,6 +212,13 @@ def weakest(check: Record) -> str:
     return f"{where} {size}"
 
 
+def commands(check: Record) -> list[tuple[str, str]]:
+    """How to run it again: the weakest hit alone, where it is stored, and the whole check."""
+    replay = check.get("replay")  # runs kept by an earlier version have none
+    whole = str(check["reproduce"])
+    return [("reproduce", whole)] if replay is None else [("reproduce", replay), ("rerun", whole)]
+
+
 def cost(check: Record, *, seconds: bool = True) -> str:
     """Passes and device; without the seconds it is equal for equal runs."""
     spent = check["cost"]

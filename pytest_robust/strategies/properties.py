@@ -20,6 +20,7 @@ from pytest_robust.conformance.subject import Subject
 from pytest_robust.conformance.trace import changed, photograph
 from pytest_robust.conformance.watched import Watched
 from pytest_robust.evaluation.alone import Alone, attack_alone
+from pytest_robust.objectives import lead
 from pytest_robust.threats import Threat, make
 
 _UNITS = {"linf": 1 / 32, "l2": 1 / 8, "l1": 1 / 4, "l0": 1}
@@ -100,8 +101,7 @@ class Problem:
     def decided(self) -> bool:
         """Whether no two classes are equally likely at an input: there an attack could not say where to go."""
         with torch.no_grad():
-            best = self.model()(self.data()[0]).topk(2, dim=1).values
-        return bool((best[:, 0] > best[:, 1]).all())
+            return bool((lead(self.model()(self.data()[0])) > 0).all())
 
     @property
     def _dtype(self) -> torch.dtype:

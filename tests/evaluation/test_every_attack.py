@@ -34,6 +34,8 @@ SMALL: dict[str, Attack] = {
 }
 """Some with fewer steps than by name."""
 OLDER = ["fgsm", "fgsm-t", "pgd", "pgd-margin", "pgd-t", "apgd-ce", "apgd-margin", "apgd-dlr", "apgd-t", "square", "sweep"]
+EDITS = ["hotflip", "edit-search"]
+"""Of texts: see test_text_edits."""
 WEAK = ["noise", "vat", "hopskipjump"]
 
 
@@ -149,7 +151,7 @@ def test_scale_and_batch_change_no_outcome(trained, data, name: str):
 
 
 def test_every_attack_by_name_is_tried_here_or_is_an_older_one():
-    assert {*SMALL, *OLDER} == set(NAMES)
+    assert {*SMALL, *OLDER, *EDITS} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", WEAK)

@@ -54,6 +54,8 @@ class Notebook:
 def same(a, b, *, but=()):
     for field in fields(a):
         mine, theirs = getattr(a, field.name), getattr(b, field.name)
+        if field.name in but:
+            continue
         if field.name in ("witnesses", "shown"):
             assert mine.keys() == theirs.keys()
             assert all(torch.equal(mine[row], theirs[row]) for row in mine)
@@ -61,7 +63,7 @@ def same(a, b, *, but=()):
             # On what is undecided it depends on the batch how far the attacks had come.
             decided = [by != UNDECIDED for by in a.broken_by]
             assert np.array_equal(mine[decided], theirs[decided])
-        elif field.name not in ("cost", "stages", *but):
+        elif field.name not in ("cost", "stages"):
             assert np.array_equal(mine, theirs) if isinstance(mine, np.ndarray) else mine == theirs, field.name
     return True
 

@@ -227,7 +227,8 @@ def test_a_finished_check_is_found_again_and_its_points_are_tried_first(tmp_path
     again = evaluate(lying_or_standing, data, Spatial(10, 0), memory=Folder(tmp_path))
     assert again.cached
     assert again.robust.tolist() == first.robust.tolist()
-    memory = Folder(tmp_path, [first.identity.check])
+    memory = Folder(tmp_path)
+    memory.replayed = (first.identity.check,)
     for threat, by in ((Spatial(12, 0), {"replay"}), (Spatial(10, 0.1), {"sweep"})):  # of another shape, points are no help
         other = evaluate(lying_or_standing, data, threat, memory=memory)
         assert not other.cached

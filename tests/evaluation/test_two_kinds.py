@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from fractions import Fraction
 
@@ -9,7 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_robust import L2, EmbeddingBall, Linf, ThreatError, curve, evaluate
+from pytest_robust import L2, EmbeddingBall, Linf, ThreatError, curve, evaluate, load_witness
+from pytest_robust.evaluation.retry import retry
+from pytest_robust.store.held import Held
+from pytest_robust.store.witness import save_witness
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -168,3 +172,35 @@ def test_the_curve_of_a_text_model_breaks_what_separate_evaluations_break(text_m
         assert not (evaluation.robust & ~separate.robust).any()
     # Counts: on the ball per sequence a search without gradients gets farther, and no rate is found high enough.
     assert found.accuracy_at(found.budgets[0]).k > found.accuracy_at(found.budgets[-1]).k
+
+
+def test_an_adversarial_text_is_tried_again_and_kept_as_a_witness(text_model, texts, tmp_path):
+    threat = EmbeddingBall("0.3")
+    result = evaluate(text_model, texts, threat, attacks="pgd-margin")
+    points = list(result.witnesses.items())
+    assert len(points) > 5
+    verdicts = {retry(text_model, texts, result.ids[row], threat, point).verdict for row, point in points}
+    assert verdicts == {"broken"}
+    row, point = points[0]
+    held = Held("check", "run", "k", result.ids[row], row, 1, "pgd-margin", {})
+    path = tmp_path / "w.safetensors"
+    save_witness(path, held, retry(text_model, texts, result.ids[row], threat, point), threat, None)
+    witness = load_witness(path)
+    assert witness.example.inputs == [texts[row][0]]
+    assert witness.threat.summary() == threat.summary()
+    with pytest.raises(AssertionError, match=r"still broken: witness .* at l2 0.3, found by pgd-margin"):
+        witness.assert_right(text_model)
+    # Other word vectors: the stored point is no change of this text any more, the same change of them is.
+    model, tokenizer = copy.deepcopy(text_model[0]), text_model[1]
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(0.2)
+        model.bert.embeddings.position_embeddings.weight.sub_(0.2)
+    moved = retry((model, tokenizer), texts, result.ids[row], threat, point)
+    assert not moved.inside
+    with pytest.raises(AssertionError, match="still broken"):
+        witness.assert_right((model, tokenizer))
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(10 * torch.nn.functional.one_hot(torch.tensor(witness.label), 2))
+    witness.assert_right((model, tokenizer))
+    assert retry((model, tokenizer), texts, result.ids[row], threat, point).verdict == "outside"

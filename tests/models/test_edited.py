@@ -123,8 +123,8 @@ def test_a_function_of_texts_has_the_logits_of_its_model():
     [
         (lambda texts: [[0.5, 2.0]] * len(texts), [[0.5, 2.0]]),
         (lambda texts: torch.tensor([[0.5, 2.0]] * len(texts)), [[0.5, 2.0]]),
-        (lambda texts: ["yes"] * len(texts), [[0.0, 1.0]]),
-        (lambda texts: torch.tensor([1] * len(texts)), [[0.0, 1.0]]),
+        (lambda texts: ["yes"] * len(texts), [[-1.0, 1.0]]),
+        (lambda texts: torch.tensor([1] * len(texts)), [[-1.0, 1.0]]),
     ],
 )
 def test_a_function_may_answer_in_many_ways(answer, logits):

@@ -15,6 +15,7 @@ from pytest_robust.models import adapt
 def test_texts_become_padded_rows_that_keep_their_ids() -> None:
     examples = load(TEXTS)
     model = adapt((network(), tokenizer()))
+    assert model.read(TEXTS).ids == examples.ids
     encoded = model.encode(examples)
     assert (model.name, model.space) == ("BertForSequenceClassification", "embedding")
     assert encoded.ids == examples.ids

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from toy_texts import GPT2, TEXTS, network, tokenizer, tokenizers, transformers
 
+from pytest_robust import EmbeddingBall, evaluate
 from pytest_robust.data import load
 from pytest_robust.errors import ModelError
 from pytest_robust.models import adapt
@@ -84,7 +85,7 @@ class Hidden(EmbeddedText):
     """A base model, whose logits are the first hidden state: as little as a kind of head needs."""
 
     @staticmethod
-    def _check_head(module: Any, tokenizer: Any) -> None:
+    def _check_head(module: Any) -> None:
         pass
 
     def _class_names(self, given: Sequence[str] | None) -> None:
@@ -107,6 +108,10 @@ def classifier(kind: str, **config: Any) -> Any:
 
 def base(kind: str) -> Any:
     return network(kind, "Model", **{"initializer_range": 0.3, **BASES[kind]})
+
+
+def noise(x: Tensor) -> Tensor:
+    return 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
 
 
 def gap(found: Tensor, wanted: Tensor) -> float:
@@ -141,7 +146,7 @@ def test_both_ways_in_are_the_same_function(kind: str) -> None:
     ids = torch.tensor([[2, 11, 6, 14, 8, 3]])
     with torch.no_grad():
         x = net.get_input_embeddings()(ids)
-        x = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+        x = x + noise(x)
         ways = [way.call(net, x, {"input_ids": ids}).logits for way in (AS_ARGUMENT, IN_PLACE)]
         assert gap(*ways) < 1e-5
         assert gap(ways[0], net(input_ids=ids).logits) > 1e-3
@@ -153,10 +158,36 @@ def test_in_place_only_the_encoder_is_given_other_embeddings() -> None:
     net = classifier("Bart").model
     ids = torch.tensor([[2, 11, 6, 14, 8, 3]])
     with torch.no_grad():
-        x = net.get_input_embeddings()(ids) + 0.3
+        x = net.get_input_embeddings()(ids)
+        x = x + noise(x)
         found = IN_PLACE.call(net, x, {"input_ids": ids, "decoder_input_ids": ids.clone()}).last_hidden_state
         wanted = net(inputs_embeds=x, decoder_input_ids=ids).last_hidden_state
         assert gap(found, wanted) < 1e-5
+        assert gap(net(input_ids=ids, decoder_input_ids=ids).last_hidden_state, wanted) > 1e-3
+
+
+def test_what_is_broken_through_the_repair_is_broken_by_hand() -> None:
+    net, tokens = classifier("Bart"), tokenizer()
+    model = adapt((net, tokens))
+    texts = ["the film was great", "this is a very bad film", "not good", "a good film"]
+    inputs = [tokens(text, return_tensors="pt") for text in texts]
+    labels = [int(net(**one).logits.argmax()) for one in inputs]
+    result = evaluate(
+        model,
+        list(zip(texts, labels, strict=True)),
+        EmbeddingBall(1),
+        attacks="pgd",
+        profile="smoke",
+        waive={"chance": "few texts"},
+    )
+    assert result.witnesses
+    assert any(IN_PLACE.name in note for note in result.notes)
+    for i, x in result.witnesses.items():
+        ids = inputs[i]["input_ids"]
+        x = x[: ids.shape[1]].unsqueeze(0)
+        shifted = torch.cat([torch.tensor([[2]]), ids[:, :-1]], 1)
+        last = net.model(inputs_embeds=x, decoder_input_ids=shifted).last_hidden_state[:, -1]
+        assert int(net.classification_head(last).argmax()) != labels[i]
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -255,10 +286,11 @@ def test_roberta_with_the_padding_token_within_a_text(kind: str, pad: str) -> No
     model = Hidden(net, tokens)
     rows = model.encode(load([*TEXTS, (odd, 0)]))
     assert IN_PLACE.name in model.notes[0]
-    batch = model.batch(rows.take([len(TEXTS)]))
-    assert gap(model.logits(batch.x, batch.context), wanted) < 1e-5
     model.encode(load(TEXTS))
     assert model.notes == ()
+    # What was encoded before is still run as it has to be.
+    batch = model.batch(rows.take([len(TEXTS)]))
+    assert gap(model.logits(batch.x, batch.context), wanted) < 1e-5
 
 
 class Scaled(nn.Module):
@@ -283,6 +315,47 @@ def test_an_unscaled_embedding_is_repaired_where_the_layer_is_called() -> None:
     model = adapt((Scaled(by_layer=True), tokenizer()))
     model.encode(load(TEXTS))
     assert "the embeddings of Scaled are put in place of what the embedding layer returns" in model.notes[0]
+
+
+def test_a_compiled_model_is_repaired_and_left_as_it_was() -> None:
+    net, tokens = Scaled(by_layer=True), tokenizer()
+    compiled = torch.compile(net, backend="eager")
+    inputs = dict(tokens([text for text, _ in TEXTS[:1]] * 2, padding="max_length", max_length=16, return_tensors="pt"))
+    wanted = compiled(**inputs)
+    model = adapt((compiled, tokens))
+    batch = model.batch(model.encode(load(TEXTS)).take([0, 0]))
+    assert IN_PLACE.name in model.notes[0]
+    assert gap(model.logits(batch.x, batch.context), wanted) < 1e-5
+    assert gap(model.logits(batch.x + noise(batch.x), batch.context), wanted) > 1e-3
+    assert torch.equal(compiled(**inputs), wanted)
+
+
+class PassingOn(nn.Module):
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.config = inner, inner.config
+        self.get_input_embeddings = inner.get_input_embeddings
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+@pytest.mark.parametrize("wrap", [PassingOn, lambda net: torch.compile(net, backend="eager")])
+def test_a_wrapper_is_given_all_that_the_model_takes(wrap: Any) -> None:
+    net, tokens = network(initializer_range=0.3), tokenizer(types=True)
+    model = adapt((wrap(net), tokens))
+    pair = ("the film", "good film")
+    rows = model.encode(load([(pair, 1), (("this is", "very bad " * 8), 0)]))
+    batch = model.batch(rows.take([0]))
+    assert batch.x.shape[1] == 16
+    assert model.notes == ()
+    assert gap(model.logits(batch.x, batch.context), net(**tokens(*pair, return_tensors="pt")).logits) < 1e-5
+
+
+def test_a_compiled_token_classifier_is_one() -> None:
+    net = network("Bert", "ForTokenClassification")
+    model = adapt((torch.compile(net, backend="eager"), tokenizer()))
+    assert (model.name, model.classes) == ("BertForTokenClassification", ("tags right", "a tag is wrong"))
 
 
 def test_what_no_repair_mends_is_refused_with_all_that_was_measured() -> None:

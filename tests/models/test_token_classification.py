@@ -183,6 +183,8 @@ def test_words_that_were_cut_off_are_not_judged() -> None:
         (torch.zeros(2, 2), "Tensor is not a form of data known here"),
         ((torch.zeros(2, 2), [0, 1]), "inputs: a Tensor; for a token classifier"),
         (Examples.of(["the film"], torch.tensor([0])), "have no tags"),
+        (Examples.of(["the film"], torch.tensor([0]), references=["le film"]), "the reference 'le film', where a JSON list"),
+        (Examples.of(["the film"], torch.tensor([0]), references=["3"]), "the reference '3', where a JSON list"),
     ],
 )
 def test_unusable_data_is_refused(data: Any, words: str) -> None:

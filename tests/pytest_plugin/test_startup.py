@@ -48,6 +48,8 @@ def test_help_and_markers_describe_everything(project):
         "model",
         "data",
         "selfcheck",
+        "replay",
+        "witness",
     ]
     assert [option for option in options if f"--robust-{option}" not in shown] == []
     keys = ["eps", "norm", "profile", "attacks", "n", "seed", "fail_under", "confidence"]

@@ -50,6 +50,7 @@ def check(id: str = "test_it.py::test_a", **changes: Any) -> Record:
         "family": None,
         "curve": [],
         "reproduce": f'pytest "{id}"',
+        "replay": None,
         "outcome": "failed",
     }
     extras |= {key: changes.pop(key) for key in extras.keys() & changes.keys()}
