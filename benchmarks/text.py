@@ -2,7 +2,7 @@
 
 A small BERT with a WordPiece vocabulary of its own is trained on the spot on TREC-6 or SST-2, in a folder with ``trec6`` and
 ``sst2``, each with train.txt and test.txt of lines ``LABEL TEXT``. Its test sentences are then attacked: by the worst of ten
-random typos, by the profile ``standard`` within k typos, by one word in place of another from a table of the test's words, and
+random typos, by the profile ``standard`` within k typos, by one word in place of another from a table of the test words, and
 by embedding balls. "passes/break" are forward and backward passes of the attacks on a text that they break, on average, and
 "passes/survivor" those on a text that they do not. DeepWordBug is the published greedy search (Gao et al., 2018), written
 down here and counted the same way: every word is left out once to rank the words, then in that order typos are kept where

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
+
+_ABANDONED = 3600.0
+"""Seconds after which a draft is nobody's: to write one takes no minute, even on a slow network."""
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -13,6 +19,7 @@ def write_whole(path: Path, data: bytes) -> None:
         OSError: it cannot be written. What was there before stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, glob.escape(path.name))
     # Not ``tempfile``: its files are private to the user, these have the permissions of any new file.
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -23,6 +30,20 @@ def write_whole(path: Path, data: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, names: str = "*") -> None:
+    """Remove the drafts of files of these names (a pattern) that processes left behind which were killed while writing."""
+    for draft in folder.glob(f".{names}.*.tmp"):
+        # Another process may do the same, or its clock be another.
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _ABANDONED:
+                draft.unlink()
+
+
+def unwritten(error: OSError) -> str:
+    """Why a file could not be written, and what to do."""
+    return f"{error.strerror or error}; make room there, or permit writing"
 
 
 def set_aside(path: Path) -> Path:

@@ -13,7 +13,20 @@ import torch
 from pytest_robust.conformance.networks import seeded
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("common", "linear", "logit_scale", "masked", "overhead", "peers", "regression", "sampling", "startup", "zoo")
+NAMES = (
+    "common",
+    "linear",
+    "logit_scale",
+    "masked",
+    "overhead",
+    "peers",
+    "regression",
+    "sampling",
+    "startup",
+    "text",
+    "text_speed",
+    "zoo",
+)
 
 
 @pytest.fixture
@@ -172,3 +185,54 @@ def test_regression_prints_what_each_verdict_costs(load, capsys):
     assert [row.split()[-4] for row in rows if " 4% " in row] == ["-"] * 4
     passing = {tuple(row.split()[:2]): int(row.split()[2]) for row in rows}
     assert passing["200", "10%"] < passing["500", "10%"] < passing["1546", "10%"] < passing["5000", "4%"] == 100
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Sentences of praise and blame, and one that a person rewrote."""
+    draw = np.random.default_rng(0)
+    words = {1: ["wonderful", "charming", "gripping"], 0: ["terrible", "tedious", "shallow"]}
+    subjects = ["the picture", "this story", "every scene", "the music"]
+    for name, n in (("train", 400), ("test", 20), ("dev", 20)):
+        lines = [f"{i % 2} {draw.choice(subjects)} was {draw.choice(words[i % 2])} number{i}" for i in range(n)]
+        for folder in ("trec6", "sst2"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{name}.txt").write_text("\n".join(lines))
+    (tmp_path / "imdb_cad").mkdir()
+    pairs = [("Positive", "a wonderful story, well told", 1), ("Negative", "a terrible story, badly told", 1)]
+    rows = ["\t".join(map(str, row)) for row in [("Sentiment", "Text", "batch_id"), *pairs]]
+    (tmp_path / "imdb_cad" / "dev_paired.tsv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_text_classifiers_are_attacked_and_rewritten_reviews_are_out_of_budget(load, corpus, capsys):
+    pytest.importorskip("transformers")
+    load("text").main(["--data", str(corpus), "--n", "12", "--epochs", "2"])
+    out = capsys.readouterr().out
+    assert all(f"characters {k}" in out for k in (1, 2, 3))
+    assert "DeepWordBug" in out
+    assert [line.split()[-2:] for line in out.splitlines() if line.startswith("characters 3")][-1] == ["1", "1"]
+
+
+def test_deep_word_bug_finds_the_word_that_decides(load):
+    script = load("text")
+
+    def score(texts):
+        return torch.tensor([[float("gripping" in text), 0.5] for text in texts])
+
+    found, queries = script.deep_word_bug(score, "another gripping story", 0, script.CharacterEdits(1))
+    assert found
+    assert queries <= 3 + 4
+
+
+def test_embedding_pgd_costs_little_more_than_a_bare_loop(load, corpus, tmp_path, capsys):
+    transformers = pytest.importorskip("transformers")
+    tokens = load("text").tokenizer(["the picture was wonderful"], 60)
+    config = transformers.BertConfig(
+        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    for part in (transformers.BertModel(config), tokens):
+        part.save_pretrained(tmp_path / "encoder")
+    arguments = ["--model", str(tmp_path / "encoder"), "--data", str(corpus), "--n", "6", "--steps", "2", "--repeats", "1"]
+    assert load("text_speed").main([*arguments, "--target", "1000"]) == 0
+    assert "x bare loop" in capsys.readouterr().out

@@ -28,9 +28,9 @@ from pytest_robust.models.spans import Span, Spans, attackable, checked_spans, i
 from pytest_robust.models.tokens import FIXED, Row, Tokens
 from pytest_robust.models.torch_module import Normalize, floating_dtype, refuse_unusable
 
-_UNBOUNDED = 2**31
 _PUT_IN_PLACE = "embeddings in place"
 """The column of examples whose embeddings enter in place; no argument of a model can be called so."""
+_UNBOUNDED = 2**31
 
 
 class EmbeddedText(ABC):

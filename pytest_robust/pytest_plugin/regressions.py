@@ -13,6 +13,7 @@ from pytest_robust.pytest_plugin.gating import Gating
 from pytest_robust.regression import Change, under_schedule
 from pytest_robust.reports.comparison import ALPHA, plain
 from pytest_robust.reports.record import Record
+from pytest_robust.reports.run import Run
 from pytest_robust.store.baseline import Baseline, Source
 
 if TYPE_CHECKING:
@@ -71,6 +72,32 @@ def critical(source: Source) -> list[str]:
         BaselineError: a baseline cannot be read.
     """
     return [found.id for found in source.all() if found.tier == "critical"]
+
+
+def unsettled(source: Source, run: Run) -> list[str]:
+    """Of each critical check that neither passed the comparison nor regressed: the file, what is the matter, the way out."""
+    lines = []
+    for check in run["checks"]:
+        comparison = check["comparison"]
+        if comparison is None or check["tier"] == "advisory" or comparison["verdict"] in ("pass", "regressed"):
+            continue
+        file, verdict = source.named_file(check["id"]), comparison["verdict"]
+        if verdict == "new":
+            lines.append(f"{check['id']}: new: there is no {file}; accept the check: pytest --robust-update, and commit")
+            continue
+        told = comparison["sentence"].partition(": ")[2]
+        lines.append(f"{check['id']}: {verdict} with {file}: {told}{_WAYS_OUT.get(verdict, '')}")
+    # Only a release needs them all.
+    absent = run["absent"] if run["gate"]["kind"] == "release" else []
+    gone = "select it, or where it is gone for good: pytest-robust baseline prune"
+    lines += [f"{id}: MISSING: it has a baseline, {source.named_file(id)}, and did not run; {gone}" for id in absent]
+    return lines
+
+
+_WAYS_OUT = {
+    "incomparable": "; evaluate as the baseline was, or the accepted model as now: pytest --robust-update, and commit",
+    "inconclusive": "; give the check more examples, or a wider margin",
+}
 
 
 def accepted(source: Source, checks: Sequence[Record], commit: Mapping[str, Any] | None) -> tuple[list[Path], list[str]]:

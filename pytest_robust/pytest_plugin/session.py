@@ -23,6 +23,7 @@ from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import ItemResult, Run, gate_line, run
 from pytest_robust.shard import Shard
 from pytest_robust.store.baseline import BaselineError, Source
+from pytest_robust.whole_files import unwritten
 
 if TYPE_CHECKING:
     from pytest_robust.reports.selfcheck import Row
@@ -143,6 +144,8 @@ class Ledger:
             self._run["selfcheck"] = selfcheck.outcome(list(self._rows.values()), complete=self._run["complete"])
         if gating.update and gating.source is not None:
             self._accept(gating.source, finished)
+        elif gating.source is not None and (gating.gate == "release" or self._config.get_verbosity() >= 0):
+            self._notes += regressions.unsettled(gating.source, self._run)
         if self._run["gate"]["verdict"] == "fail" and not session.testsfailed:
             # What no single test could know: that something is missing, or what all together show.
             session.testsfailed += 1
@@ -162,9 +165,7 @@ class Ledger:
             try:
                 memory.keep(self._config, self._run)
             except OSError as error:
-                self._notes.append(
-                    f"warning: the run cannot be kept in {memory.root(self._config)}: {error.strerror or error}"
-                )
+                self._notes.append(f"warning: the run cannot be kept in {memory.root(self._config)}: {unwritten(error)}")
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary and (self._shows or self._rows):
             # Nobody asked for this one in this run: a failure is said, but fails nothing.
@@ -212,7 +213,7 @@ class Ledger:
                 html = path.suffix == ".html"
                 files.write(self._run, path, memory.pictures(self._config, self._run) if html else None)
         except OSError as error:
-            self._problems.append(f"{what}: cannot be written: {error.strerror or error}")
+            self._problems.append(f"{what}: cannot be written: {unwritten(error)}")
 
     @property
     def _shows(self) -> bool:

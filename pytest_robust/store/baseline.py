@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_robust.errors import DamagedError, RobustError
 from pytest_robust.store.git import git
-from pytest_robust.whole_files import write_whole
+from pytest_robust.whole_files import unwritten, write_whole
 
 SCHEMA = 1
 FOLDER = "robust-baseline"
@@ -144,6 +144,10 @@ class Source:
         """Where the baseline of a check lies in the working tree."""
         return self.path / file_of(id)
 
+    def named_file(self, id: str) -> str:
+        """The same for people, and of a revision with its name."""
+        return f"{self.revision + ':' if self.revision else ''}{self.folder / file_of(id)}"
+
     def find(self, id: str) -> Baseline | None:
         """The baseline of a check; None where it has none.
 
@@ -170,7 +174,7 @@ class Source:
         try:
             write_whole(path, baseline.text().encode())
         except OSError as error:
-            raise BaselineError(f"{path} cannot be written: {error.strerror or error}") from None
+            raise BaselineError(f"{path} cannot be written: {unwritten(error)}") from None
         return path
 
     def _read(self, name: Path) -> Baseline | None:

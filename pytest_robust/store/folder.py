@@ -18,6 +18,7 @@ from pytest_robust.evaluation.memory import SIGN, Arrays, Kept, prefixed, under
 from pytest_robust.store import files
 from pytest_robust.store.codec import decode, encode
 from pytest_robust.store.runs import StoreWarning, check_file, give_up, make, recent_keys
+from pytest_robust.whole_files import unwritten
 
 _POINTS = 4
 """Adversarial examples tried per example: each costs a forward pass."""
@@ -114,5 +115,5 @@ class Folder:
             make(self.root)
             files.write_arrays(path, content, arrays)
         except OSError as error:
-            text = f"{path} cannot be written ({error.strerror or error}): the next run starts this check anew"
+            text = f"{path} cannot be written ({unwritten(error)}): the next run starts this check anew"
             warnings.warn(StoreWarning(text), stacklevel=2)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_robust.errors import RobustError
 from pytest_robust.reports.run import SCHEMA
-from pytest_robust.whole_files import set_aside, write_whole
+from pytest_robust.whole_files import set_aside, sweep, write_whole
 
 FOLDER = ".robust"
 _KEPT, _REPLAYED = 20, 3
@@ -43,7 +43,7 @@ def check_file(root: Path, key: str) -> Path:
 
 
 def add_run(root: Path, name: str, run: Mapping[str, Any]) -> Path:
-    """Keep a run as ``runs/NAME.json``; the oldest go, and with them the checks that no run names any more.
+    """Keep a run as ``runs/NAME.json``; the oldest go, and with them what no run needs any more.
 
     Raises:
         OSError: it cannot be written.
@@ -51,15 +51,34 @@ def add_run(root: Path, name: str, run: Mapping[str, Any]) -> Path:
     make(root)
     path = root / "runs" / f"{name}.json"
     write_whole(path, (json.dumps(run, sort_keys=True) + "\n").encode())
+    _prune(root)
+    return path
+
+
+def _prune(root: Path) -> None:
+    """Remove the oldest runs, what is older than all others and named by none, and what killed processes left."""
     paths = runs(root)
     for old in paths[_KEPT:]:
         old.unlink(missing_ok=True)
-    named = {key for kept in paths[:_KEPT] for key in _keys(kept)}
-    every = check_file(root, "*")
-    for check in every.parent.glob(every.name):
-        if check.stem not in named:
+    if len(paths) > _KEPT:
+        named = {key for kept in paths[:_KEPT] for key in _keys(kept)}
+        for part in ("checks", "unfinished"):
+            for check in (root / part).glob("*.safetensors"):
+                # A run that was killed, or still goes on, names nothing yet: what it has finished is younger.
+                if check.stem not in named and _older(check, paths[_KEPT - 1]):
+                    check.unlink(missing_ok=True)
+    for check in (root / "unfinished").glob("*.safetensors"):
+        if _older(check, check_file(root, check.stem)):
             check.unlink(missing_ok=True)
-    return path
+    for part in ("checks", "unfinished", "runs"):
+        sweep(root / part)
+
+
+def _older(path: Path, than: Path) -> bool:
+    """Whether it was written before the other, and both are still there."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns < than.stat().st_mtime_ns
+    return False
 
 
 def runs(root: Path) -> list[Path]:

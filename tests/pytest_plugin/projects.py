@@ -22,6 +22,17 @@ fake_engine.install()
     + HEADER
 )
 
+LINEAR = """
+import torch
+torch.manual_seed(0)
+inputs = torch.rand(60, 6)
+weight = torch.randn(2, 6)
+net = torch.nn.Linear(6, 2, bias=False)
+net.weight.data = weight - weight.mean(1, keepdim=True)
+data = (inputs, net(inputs).argmax(1))
+"""
+"""A module for the real engine: ``net`` is always right on ``data``."""
+
 # The warnings of a run inside a test are its own matter, whatever this suite makes of warnings.
 ARGUMENTS = ("-p", PLUGIN, "-W", "default")
 

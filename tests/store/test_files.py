@@ -79,6 +79,16 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
     assert len(list(path.parent.iterdir())) == 1
 
 
+def test_the_draft_of_a_killed_process_goes_when_its_file_is_written_again(tmp_path):
+    names = (".a[1].json.7.tmp", ".a[1].json.8.tmp", ".a1.json.7.tmp", "a[1].json.7.tmp")
+    old, young, other, theirs = (tmp_path / name for name in names)
+    for path in (old, young, other, theirs):
+        path.write_bytes(b"half")
+        os.utime(path, None if path is young else (0, 0))
+    write_whole(tmp_path / "a[1].json", b"whole")
+    assert [path.is_file() for path in (old, young, other, theirs)] == [False, True, True, True]
+
+
 def test_damaged_files_are_set_aside(path):
     other = set_aside(path)
     assert other.name == "a.safetensors.damaged"

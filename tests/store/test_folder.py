@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -72,14 +73,50 @@ def test_adversarial_examples_of_the_last_runs_are_known(tmp_path, finished):
     assert later.known("l2", "input", finished.ids) == {}
 
 
+def written(path, second):
+    os.utime(path, (second, second))
+
+
 def test_old_runs_go_and_their_checks_with_them(tmp_path, finished, monkeypatch):
     monkeypatch.setattr("pytest_robust.store.runs._KEPT", 2)
     folder = Folder(tmp_path)
     for number in range(4):
+        folder.keep(f"u{number}", {}, {})
         folder.finish(f"k{number}", replace(finished, seed=number), SIGN)
-        add_run(tmp_path, f"run{number}", run_of(f"k{number}", None))
+        written(folder.root / "unfinished" / f"u{number}.safetensors", 10 * number)
+        written(runs.check_file(folder.root, f"k{number}"), 10 * number)
+        written(add_run(tmp_path, f"run{number}", run_of(f"k{number}", None)), 10 * number + 5)
     assert [path.stem for path in runs.runs(tmp_path)] == ["run3", "run2"]
     assert [folder.finished(f"k{number}") is not None for number in range(4)] == [False, False, True, True]
+    assert [folder.progress(f"u{number}") is not None for number in range(4)] == [False, False, False, True]
+
+
+def test_what_a_killed_run_had_finished_outlives_a_run_of_other_tests(tmp_path, finished):
+    folder = Folder(tmp_path)
+    folder.finish("killed", finished, SIGN)
+    folder.keep("half", {}, {})
+    for number in range(3):
+        folder.finish("other", finished, SIGN)
+        add_run(tmp_path, f"run{number}", run_of("other"))
+    assert folder.finished("killed") is not None
+    assert folder.progress("half") is not None
+
+
+def test_what_killed_processes_left_goes_with_the_next_run(tmp_path, finished):
+    folder = Folder(tmp_path)
+    for key, since in (("k", -10), ("again", 10)):
+        folder.finish(key, finished, SIGN)
+        folder.keep(key, {}, {})
+        written(runs.check_file(folder.root, key), 100)
+        written(folder.root / "unfinished" / f"{key}.safetensors", 100 + since)
+    drafts = [folder.root / "checks" / f".{name}.safetensors.1.tmp" for name in ("gone", "now")]
+    for draft in drafts:
+        draft.write_bytes(b"half")
+    written(drafts[0], 10)
+    add_run(tmp_path, "run", run_of("k"))
+    assert folder.progress("k") is None, "killed between finishing the check and removing this"
+    assert folder.progress("again") is not None, "begun anew, for its model acts otherwise by now"
+    assert [draft.is_file() for draft in drafts] == [False, True], "somebody may be writing the one of just now"
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"checks": [1]}', "[]", json.dumps({"checks": 3})])

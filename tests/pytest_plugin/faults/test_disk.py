@@ -8,19 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
-from projects import ARGUMENTS
+from projects import ARGUMENTS, LINEAR
 
 from pytest_robust.evaluation import checkpoint
 
-MODEL = """
-import torch
-torch.manual_seed(0)
-inputs = torch.rand(60, 6)
-weight = torch.randn(2, 6)
-net = torch.nn.Linear(6, 2, bias=False)
-net.weight.data = weight - weight.mean(1, keepdim=True)
-data = (inputs, net(inputs).argmax(1))
-"""
 TESTS = """
 import setup_model as m
 def test_good(robust): robust(m.net, m.data, eps=0.01, min_accuracy="10%", bounds=None)
@@ -30,7 +21,7 @@ def test_bad(robust): robust(m.net, m.data, eps=0.05, min_accuracy="100%", bound
 
 @pytest.fixture
 def real(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makepyfile(setup_model=MODEL, test_it=TESTS)
+    pytester.makepyfile(setup_model=LINEAR, test_it=TESTS)
     pytester.syspathinsert()
     return pytester
 
@@ -58,23 +49,42 @@ def test_a_file_in_the_place_of_the_folder(real):
     result.stdout.fnmatch_lines(["*.robust*cannot be written*", "warning: the run cannot be kept in *.robust: *"])
 
 
-def test_a_full_disk_loses_no_verdict_and_fails_what_was_asked_for(real, monkeypatch):
-    def full(_: int) -> None:
+def full(monkeypatch: pytest.MonkeyPatch) -> str:
+    def no_room(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    monkeypatch.setattr(os, "fsync", no_room)
+    return "No space left on device"
+
+
+def read_only(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Not by permissions: root has them all."""
+    opened = Path.open
+
+    def only_read(path: Path, mode: str = "r", *args, **options):
+        if "w" in mode:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", only_read)
+    return "Read-only file system"
+
+
+@pytest.mark.parametrize("fault", [full, read_only])
+def test_a_disk_that_takes_nothing_loses_no_verdict_and_fails_what_was_asked_for(real, monkeypatch, fault):
     with monkeypatch.context() as disk:
-        disk.setattr(os, "fsync", full)
+        why = f"{fault(disk)}; make room there, or permit writing"
         result, _ = outcome(real, "-k", "good")
         assert result.ret == 1
         result.stdout.fnmatch_lines(
             [
-                "*.robust*cannot be written (No space left*",
-                "ERROR: --robust-report *r.json: cannot be written: No space left*",
+                f"*.robust*cannot be written ({why}): the next run starts this check anew",
+                f"ERROR: --robust-report *r.json: cannot be written: {why}",
             ]
         )
         update = real.runpytest_inprocess(*ARGUMENTS, "--robust-device=cpu", "-k", "good", "--robust-update")
         assert update.ret == 1
-        update.stdout.fnmatch_lines(["ERROR: --robust-update: *test_good.json cannot be written: No space left*"])
+        update.stdout.fnmatch_lines([f"ERROR: --robust-update: *test_good.json cannot be written: {why}"])
     assert [path.name for path in (real.path / ".robust").rglob("*") if path.suffix in (".tmp", ".safetensors")] == []
     assert verdicts(outcome(real)[1]) == EXPECTED
 

@@ -58,16 +58,29 @@ def other_ids(path) -> None:
     path.write_text(json.dumps(content))
 
 
+ANEW = "*; evaluate as the baseline was, or the accepted model as now: pytest --robust-update, and commit"
+UNLIKE = f"test_it.py::test_net: incomparable with {FILE}: "
+NOT_RUN = (
+    "1 with a baseline not run",
+    f"test_it.py::test_net: MISSING: it has a baseline, {FILE}, and did not run; select it, *pytest-robust baseline prune",
+)
 RELEASED = {
-    "baseline deleted": (SAME + OTHER, (), lambda path: path.unlink(), "1 without a baseline"),
-    "baseline of another check": (SAME + OTHER, (), other_ids, "1 with a baseline not run"),
-    "other data": (SAME.replace("n=1000", "n=999") + OTHER, (), None, "1 incomparable"),
-    "other attack": (NET.format(robust=600, more=", attack='new'") + OTHER, (), None, "1 incomparable"),
-    "other seed": (SAME + OTHER, ("--robust-seed=1",), None, "2 incomparable"),
-    "deselected by -k": (SAME + OTHER, ("-k", "other"), None, "1 with a baseline not run"),
-    "deselected by name": (SAME + OTHER, ("--deselect=test_it.py::test_net",), None, "1 with a baseline not run"),
-    "taken out": (OTHER, (), None, "1 with a baseline not run"),
-}
+    "baseline deleted": (SAME + OTHER, (), lambda path: path.unlink(),
+                         ("1 without a baseline",
+                          f"test_it.py::test_net: new: there is no {FILE}; accept the check: pytest --robust-update*")),
+    "baseline of another check": (SAME + OTHER, (), other_ids,
+                                  ("1 with a baseline not run", "test_it.py::test_of_another_name: MISSING: *")),
+    "other data": (SAME.replace("n=1000", "n=999") + OTHER, (), None,
+                   ("1 incomparable", f"{UNLIKE}1 of the baseline's 1000 examples are not there any more{ANEW}")),
+    "other attack": (NET.format(robust=600, more=", attack='new'") + OTHER, (), None,
+                     ("1 incomparable", f"{UNLIKE}something in threat or attacks differs{ANEW}")),
+    "other seed": (SAME + OTHER, ("--robust-seed=1",), None,
+                   ("2 incomparable", f"{UNLIKE}seed differs: 0 in the baseline, 1 now{ANEW}")),
+    "deselected by -k": (SAME + OTHER, ("-k", "other"), None, NOT_RUN),
+    "deselected by name": (SAME + OTHER, ("--deselect=test_it.py::test_net",), None, NOT_RUN),
+    "taken out": (OTHER, (), None, NOT_RUN),
+}  # fmt: skip
+"""Of each fault: the project, options, what is done to the baseline, and what the gate and the line below the table say."""
 
 
 @pytest.mark.parametrize("fault", RELEASED)
@@ -77,7 +90,8 @@ def test_what_is_not_compared_stops_a_release(run, accepted, fault):
         spoil(accepted.path / FILE)
     result = run(source, COMPARE, RELEASE, *options)
     assert result.ret == 1
-    result.stdout.fnmatch_lines([f"robust gate (release): FAIL*{told}*"])
+    gate, line = told
+    result.stdout.fnmatch_lines([line, f"robust gate (release): FAIL*{gate}*"])
 
 
 def test_stopping_and_choosing_tests_keeps_a_regression_red(run, accepted):
@@ -143,3 +157,11 @@ def test_a_worker_that_dies_is_no_pass(run_workers, project):
     result = run_workers(dying + OTHER, COMPARE, "-n2")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["robust gate (no-regression): FAIL, 1 error, 1 with a baseline not run"])
+
+
+def test_why_a_release_stops_is_said_with_q_as_well_and_what_stops_nothing_is_not(run, accepted):
+    (accepted.path / FILE).unlink()
+    gates = ("no-regression", "release")
+    lines = {gate: run(SAME + OTHER, COMPARE, f"--robust-gate={gate}", "-q").outlines for gate in gates}
+    new = [gate for gate, told in lines.items() if any(line.startswith("test_it.py::test_net: new: ") for line in told)]
+    assert new == ["release"]
