@@ -110,3 +110,45 @@ def test_a_margin_is_read_as_typed(typed: Any) -> None:
 def test_a_margin_that_cannot_be_used_is_refused(typed: Any, hint: str) -> None:
     with pytest.raises(ValueError, match=hint.replace("?", r"\?")):
         parse_margin(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "value", "unit"),
+    [
+        ("2%norm", (1, 50), "norm"),
+        ("0.02 norm", (1, 50), "norm"),
+        ("nn", (1, 1), "nn"),
+        ("1/2nn", (1, 2), "nn"),
+        ("typo:3", (3, 1), "typo"),
+        ("2%", (1, 50), None),
+    ],
+)
+def test_units_are_part_of_a_budget(typed: str, value: tuple[int, int], unit: str | None) -> None:
+    budget = Budget.parse(typed)
+    assert (budget.value, budget.unit) == (Fraction(*value), unit)
+    assert (budget == Budget(Fraction(*value), "")) == (unit is None)
+    assert budget.shown == str(budget) == typed.replace(" ", "")
+
+
+@pytest.mark.parametrize("typed", ["%norm", "norm", "xnn", "typo:", "typo:0", "typo:1.5", "typo:-1", "-1nn"])
+def test_units_without_a_number_are_refused(typed: str) -> None:
+    with pytest.raises(ValueError, match="eps"):
+        Budget.parse(typed)
+
+
+def test_a_measured_budget_is_the_number_that_is_shown() -> None:
+    budget = Budget.parse("2%norm").measured(0.0223499)
+    assert (budget.value, budget.unit, str(budget), budget.shown) == (
+        Fraction("0.02234"), None, "2%norm", "2%norm (0.02234)",
+    )  # fmt: skip
+    assert budget.measured(float(budget)) == budget
+    assert budget.is_that(Budget.parse("2%norm"))
+    assert not budget.is_that(Budget.parse("3%norm"))
+    assert budget.at_most(0.0111) == "0.012"
+
+
+def test_parts_of_a_budget_keep_its_unit() -> None:
+    part = Budget.parse("3%norm").part(Fraction(1, 2))
+    assert (part.value, part.unit, Budget.parse(str(part))) == (Fraction(3, 200), "norm", part)
+    with pytest.raises(ValueError, match="typo:1 has no parts"):
+        Budget.parse("typo:1").part(Fraction(1, 2))

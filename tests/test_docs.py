@@ -23,6 +23,7 @@ from pytest_robust.conformance import CHECKS
 from pytest_robust.evaluation import beyond, controls, health, preflight, probes
 from pytest_robust.evaluation.retry import retry
 from pytest_robust.evaluation.schedule import PROFILES
+from pytest_robust.pytest_plugin import options
 from pytest_robust.reports import monotone
 from pytest_robust.store.held import Held
 from pytest_robust.store.witness import save_witness
@@ -323,7 +324,8 @@ def test_verdicts_names_every_finding_and_no_other():
 
 
 def test_reference_has_every_norm():
-    assert "{" + ",".join(threats.NORMS) + "}" in REFERENCE
+    assert "{" + ",".join(options.NORMS) + "}" in REFERENCE
+    assert (*threats.NORMS, threats.CharacterEdits.norm) == options.NORMS
 
 
 @pytest.mark.parametrize(("function", "next_heading"), [("evaluate", "### `Evaluation`"), ("compare", "### Threats")])

@@ -112,6 +112,7 @@ def retry(
                 f"inputs: example {id} has shape {tuple(x.shape[1:])} in {known.model.name}, and its adversarial example "
                 f"{tuple(point.shape)}: it was found in a model that takes other inputs, or under another threat"
             )
+        threat = known.threat
         region = threat.region(x, batch.free)
         stored = point.unsqueeze(0).to(x)
         if origin is not None and not torch.equal(x, origin.unsqueeze(0).to(x)):

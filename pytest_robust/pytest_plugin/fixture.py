@@ -172,7 +172,8 @@ class Robust:
                 evaluation = evaluate(
                     asked.model,
                     data,
-                    at_baseline(self._settings.gating, id, asked.threat),
+                    # Shards need not know the baseline, and must all have one radius.
+                    asked.threat if sharing is not None else at_baseline(self._settings.gating, id, asked.threat),
                     **asked.options,
                     min_accuracy=floor,
                     confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),

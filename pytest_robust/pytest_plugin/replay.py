@@ -102,6 +102,9 @@ def _tried(replays: Replays, held: Held, asked: Asked, data: object, root: Path)
     from pytest_robust.store.witness import save_witness, stored_point, told
 
     called, threat = f"example {held.number}", asked.threat
+    if threat.budget.unit is not None and threat.space == held.threat["space"]:
+        # It stays the radius that it was when the example was found.
+        threat = threat.with_eps(held.threat["value"])
     where = f"--robust-replay {replays.wanted}: {called} of {held.check}, stored by run {held.run}"
     now, then = (f"{one['norm']} {one['eps']}, {one['bounds']}" for one in (vars(threat.summary()), held.threat))
     # Parameters of a transform are shares of its limits: under others the same point is another image.

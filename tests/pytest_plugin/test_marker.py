@@ -80,7 +80,7 @@ def test_a_call_that_waives_something_unknown_fails_its_test(run: Run):
         ("waive=['slope']", "waive: it takes findings with reasons"),
         ("epsilon=0.1", "unexpected keyword argument 'epsilon'"),
         ("eps='8//255'", "eps: '8//255' is not a number"),
-        ("norm='l3'", "norm must be one of linf, l2, l1, l0, got 'l3'"),
+        ("norm='l3'", "norm must be one of linf, l2, l1, l0, characters, got 'l3'"),
         ("min_accuracy=40", "min_accuracy: an accuracy floor lies in [[]0, 1], got 40; did you mean '40%'?"),
         ("min_accuracy={'x': 0.1}", "min_accuracy: eps: 'x' is not a number"),
         ("min_accuracy={}", "min_accuracy: the mapping is empty"),

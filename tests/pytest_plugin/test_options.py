@@ -233,7 +233,7 @@ def test_command_line_wins_over_ini(run: Run, project):
         (False, "robust_n = 'many'", "ini option robust_n: *"),
         (True, "robust_n = 'many'", "ini option robust_n: *expects an int*"),
         (True, "robust_eps = '8/255'", "ini option robust_eps: *expects a list*"),
-        (False, "robust_norm = 'l3'", "ini option robust_norm: 'l3' is not one of linf, l2, l1, l0"),
+        (False, "robust_norm = 'l3'", "ini option robust_norm: 'l3' is not one of linf, l2, l1, l0, characters"),
         (False, "robust_profile = 'quick'", "ini option robust_profile: 'quick' is not one of smoke, standard, release"),
         (False, "robust_eps = '8//255'", "ini option robust_eps: eps: '8//255' is not a number*"),
         (False, "robust_fail_under = 40.0", "ini option robust_fail_under: *lies in [[]0, 1]*"),
