@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pytest_robust.data import load
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.evaluation.preflight import check_finite, check_labels
@@ -77,7 +76,7 @@ def retry(
             itself proposes what a point stands for.
     """
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
-    examples = load(data, classes=adapted.classes)
+    examples = adapted.read(data)
     if id not in examples.ids:
         raise PreflightError(
             f"data: none of the {len(examples)} examples has the content id {id}, so the input or its label has changed "
