@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the Cranfield collection")
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="an encoder with its tokenizer")
-    parser.add_argument("--n", type=int, default=50, help="queries that are searched (50)")
+    parser.add_argument("--n", type=int, default=20, help="queries that are searched (20)")
     parser.add_argument("--cache", type=Path, help="file for the vectors of the documents")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
