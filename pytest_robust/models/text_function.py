@@ -38,7 +38,7 @@ class TextFunction:
 
     def __init__(
         self,
-        function: Callable[[list[Text]], object],
+        function: Callable[[list[Any]], object],
         classes: Sequence[str] | None = None,
         *,
         probabilities: bool = False,
