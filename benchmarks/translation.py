@@ -39,11 +39,13 @@ def trained(pairs: list[tuple[str, str]], epochs: int) -> tuple[Any, Any]:
     pad, bos, eos = map(tokens.convert_tokens_to_ids, ("[PAD]", "[CLS]", "[SEP]"))
     config = BartConfig(
         vocab_size=len(tokens), d_model=96, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=256, decoder_ffn_dim=256, max_position_embeddings=72, dropout=0.1,
+        decoder_attention_heads=4, encoder_ffn_dim=256, decoder_ffn_dim=256, max_position_embeddings=72, init_std=0.1,
         pad_token_id=pad, bos_token_id=bos, eos_token_id=eos, decoder_start_token_id=eos, forced_eos_token_id=eos,
     )  # fmt: skip
     model = BartForConditionalGeneration(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    steps = epochs * -(-len(pairs) // 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     for _ in range(epochs):
         for rows in torch.randperm(len(pairs)).split(64):
             chosen = [pairs[i] for i in rows.tolist()]
@@ -53,7 +55,9 @@ def trained(pairs: list[tuple[str, str]], epochs: int) -> tuple[Any, Any]:
             ]
             optimizer.zero_grad()
             model(**columns, labels=labels.masked_fill(labels == pad, -100)).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            schedule.step()
     return model.eval(), tokens
 
 
@@ -76,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="lines ENGLISH<tab>FRENCH")
     parser.add_argument("--n", type=int, default=200, help="sentences that are kept to test on (200)")
     parser.add_argument("--searched", type=int, default=30, help="of these, how many are attacked (30)")
-    parser.add_argument("--epochs", type=int, default=15, help="of training (15)")
+    parser.add_argument("--epochs", type=int, default=20, help="of training (20)")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)

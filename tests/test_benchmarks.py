@@ -225,14 +225,58 @@ def test_deep_word_bug_finds_the_word_that_decides(load):
     assert queries <= 3 + 4
 
 
-def test_embedding_pgd_costs_little_more_than_a_bare_loop(load, corpus, tmp_path, capsys):
+@pytest.fixture
+def encoder(load, tmp_path):
+    """The folder of a tiny encoder with its tokenizer."""
     transformers = pytest.importorskip("transformers")
-    tokens = load("text").tokenizer(["the picture was wonderful"], 60)
+    tokens = load("text").tokenizer(["the picture was wonderful", "a terrible story"], 60)
     config = transformers.BertConfig(
         vocab_size=len(tokens), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     for part in (transformers.BertModel(config), tokens):
         part.save_pretrained(tmp_path / "encoder")
-    arguments = ["--model", str(tmp_path / "encoder"), "--data", str(corpus), "--n", "6", "--steps", "2", "--repeats", "1"]
+    return tmp_path / "encoder"
+
+
+def test_embedding_pgd_costs_little_more_than_a_bare_loop(load, corpus, encoder, capsys):
+    arguments = ["--model", str(encoder), "--data", str(corpus), "--n", "6", "--steps", "2", "--repeats", "1"]
     assert load("text_speed").main([*arguments, "--target", "1000"]) == 0
     assert "x bare loop" in capsys.readouterr().out
+
+
+def test_queries_with_typos_find_other_documents(load, encoder, tmp_path, capsys):
+    texts = [
+        f"the {noun} was {word}"
+        for noun in ("picture", "story")
+        for word in ("wonderful", "terrible", "fine", "dull", "odd", "flat")
+    ]
+    abstracts = [f"<doc><docno>{i}</docno><title></title><text>{text}</text></doc>" for i, text in enumerate(texts, 1)]
+    (tmp_path / "cran.all.1400.xml").write_text("\n".join(abstracts))
+    tops = [f"<top><num>{7 * i}</num><title>{texts[i].split()[1]} {texts[i].split()[3]}</title></top>" for i in range(3)]
+    (tmp_path / "cran.qry.xml").write_text("\n".join(tops))
+    (tmp_path / "cranqrel.trec.txt").write_text("1 0 1 2\n2 0 2 1\n2 0 3 1\n3 0 3 1\n3 0 99 -1\n")
+    script = load("retrieval")
+    assert script.queries(tmp_path / "cran.qry.xml", tmp_path / "cranqrel.trec.txt")[1][1] == {"2": 1, "3": 1}
+    arguments = ["--data", str(tmp_path), "--model", str(encoder), "--n", "2", "--cache", str(tmp_path / "vectors.pt")]
+    assert script.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "3 queries, 12 abstracts" in out
+    assert "ndcg@10" in out
+    assert "top-1" in out
+
+
+def test_translations_of_typos_are_measured(load, tmp_path, capsys):
+    pytest.importorskip("transformers")
+    pytest.importorskip("sacrebleu")
+    words = {"picture": "film", "story": "histoire", "wonderful": "superbe", "terrible": "affreux", "fine": "bien"}
+    pairs = [
+        f"the {a} is {b}\tle {words[a]} est {words[b]}\tCC"
+        for a in ("picture", "story")
+        for b in ("wonderful", "terrible", "fine")
+    ]
+    (tmp_path / "pairs.txt").write_text("\n".join(pairs), encoding="utf-8")
+    arguments = ["--data", str(tmp_path / "pairs.txt"), "--n", "3", "--searched", "2", "--epochs", "1"]
+    assert load("translation").main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "3 sentences; hallucinations" in out
+    assert "consistent at 0.7" in out

@@ -92,6 +92,7 @@ def leaves_no_draft(project: Project, forks: Forks) -> None:
     assert project.drafts() == []
 
 
+@pytest.mark.timeout(900)  # a hundred runs; on a machine that does other things as well they take minutes
 def test_fifty_kills_at_random_moments(project):
     rng, kills, rounds = random.Random(0), 0, 0
     with Forks(project.path) as forks:
