@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALL = ("overhead", "linear", "logit_scale", "masked", "regression", "sampling", "startup")
+ALL = ("overhead", "linear", "logit_scale", "masked", "regression", "replay", "rerun", "sampling", "startup")
 NAMES = (*ALL, "zoo")
 
 

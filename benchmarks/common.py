@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import resource
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +32,26 @@ def middle(values: Sequence[float]) -> tuple[float, float, float]:
     """Median, lower and upper quartile."""
     low, median, high = np.percentile(values, [25, 50, 75])
     return float(median), float(low), float(high)
+
+
+def timed(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]) -> tuple[float, float, str]:
+    """Run a program in the folder: wall-clock seconds, CPU seconds of it and of its children, and its standard output.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    before, began = _cpu(), time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, check=False)
+    wall, cpu = time.perf_counter() - began, _cpu() - before
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return wall, cpu, done.stdout
+
+
+def _cpu() -> float:
+    """CPU seconds of all child processes so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from common import middle, show
+from common import middle, show, timed
 
 HEAVY = ("torch", "numpy", "scipy", "tabulate", "transformers")
 _RUN = f"""
@@ -47,18 +44,8 @@ def collect(folder: Path, *options: str) -> tuple[float, float, list[str]]:
     command = [sys.executable, "-c", _RUN, "--collect-only", "-q", *off, *options]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
-    before, began = _cpu(), time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    wall, cpu = time.perf_counter() - began, _cpu() - before
-    if done.returncode:
-        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return wall, cpu, done.stdout.rpartition("loaded:")[2].split()
-
-
-def _cpu() -> float:
-    """CPU seconds of all child processes so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    wall, cpu, printed = timed(command, folder, environment)
+    return wall, cpu, printed.rpartition("loaded:")[2].split()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,6 +21,8 @@ NAMES = (
     "overhead",
     "peers",
     "regression",
+    "replay",
+    "rerun",
     "sampling",
     "startup",
     "text",
@@ -147,7 +149,9 @@ def test_zoo_names_a_folder_that_is_none(load, tmp_path):
         load("zoo").main(["--zoo", str(tmp_path)])
 
 
-@pytest.mark.parametrize("name", ["linear", "logit_scale", "masked", "overhead", "regression", "startup", "zoo"])
+@pytest.mark.parametrize(
+    "name", ["linear", "logit_scale", "masked", "overhead", "regression", "replay", "rerun", "startup", "zoo"]
+)
 def test_help_says_what_is_measured(load, capsys, name):
     script = load(name)
     with pytest.raises(SystemExit) as ended:
@@ -280,3 +284,33 @@ def test_translations_of_typos_are_measured(load, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "3 sentences; hallucinations" in out
     assert "consistent at 0.7" in out
+
+
+def test_replay_counts_what_is_found_again(load, capsys, monkeypatch, tmp_path):
+    """On nearly the same model all is found again, by a pass and one to verify it; on another one less."""
+    script = load("replay")
+    x = torch.linspace(0, 1, 40).view(-1, 1)
+    line, near, far = (torch.nn.Linear(1, 2) for _ in range(3))
+    for model, bias in ((line, 0.5), (near, 0.5001), (far, 0.3)):
+        model.weight.data, model.bias.data = torch.tensor([[0.0], [1.0]]), torch.tensor([bias, 0.0])
+    data, threat = (x, (x[:, 0] > 0.5).long()), script.Linf("0.1")
+    cells, broken, found = script.row(script.Step("line", "near", [line], near, data, [threat]), threat)
+    assert broken == found == 8
+    assert cells[5:9] == ["8", "8", "100%", "2.00"]
+    step = script.Step("line", "far", [line], far, data, [threat])
+    assert script.row(step, threat)[2] < 8
+    monkeypatch.setattr(script, "of_digits", lambda: iter([step]))
+    (tmp_path / "zoo.py").write_text(ZOO.replace('["line"]', '["line", "again"]'), encoding="utf-8")
+    assert [script.main(["--target", target, "--zoo", str(tmp_path)]) for target in ("0", "100")] == [0, 1]
+    out = capsys.readouterr().out
+    assert "target 100%" in out
+    assert out.count("again") == 4
+
+
+def test_rerun_finds_every_check_finished(load, capsys, monkeypatch):
+    script = load("rerun")
+    one, _ = script.DIGITS.rsplit("def test_large", 1)
+    monkeypatch.setattr(script, "SUITES", {"one": (one, ())})
+    assert script.main(["--repeats", "1", "--target", "1000"]) == 0
+    assert script.main(["--repeats", "1", "--target", "0.001"]) == 1
+    assert "every check of every rerun was found finished" in capsys.readouterr().out
