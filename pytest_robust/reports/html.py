@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from pytest_robust.reports.run import Run, gate_line
 _CLASSES = 20
 _WIDTH, _HEIGHT = 560, 240
 """Of the plot of the curve, without its margins."""
+_APART = 75
+"""Room that the text of a budget needs below the axis."""
 _GATE = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "none": "NOT GATED"}
 _TONES = {True: "good", False: "bad", None: "plain"}
 
@@ -34,7 +36,7 @@ def render(run: Run, pictures: Mapping[str, Record] | None = None) -> str:
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
     names = words.names(run)
-    rows = [_check(check, names[check["id"]], (pictures or {}).get(check["id"])) for check in run["checks"]]
+    rows = [_check(check, names[check["id"]], (pictures or {}).get(check["id"]), run["checks"]) for check in run["checks"]]
     rows += [
         {"name": names[id], "id": id, "badge": what, "message": message, "tone": "bad" if good is False else "warn"}
         for id, what, message, good in words.unanswered(run)
@@ -55,8 +57,8 @@ def render(run: Run, pictures: Mapping[str, Record] | None = None) -> str:
     return text.encode("utf-8", "backslashreplace").decode()  # a text may hold lone surrogates
 
 
-def _check(check: Record, name: str, pictures: Record | None) -> Record:
-    """What the page shows of a check."""
+def _check(check: Record, name: str, pictures: Record | None, checks: Sequence[Record]) -> Record:
+    """What the page shows of a check; ``checks``: those of the run, for its other budgets."""
     good, n = words.good(check), check["n"]
     against, waived = words.findings(check)
     attacks, others = words.outcomes(check)
@@ -72,7 +74,7 @@ def _check(check: Record, name: str, pictures: Record | None) -> Record:
         "floor": check["floor"],
         "clean": _bar(check, "clean"),
         "robust": _bar(check, "robust"),
-        "comparison": check["comparison"] and _compared(check["comparison"]),
+        "comparison": check["comparison"] and _compared(check),
         "level": check["health"]["level"],
         "against": against,
         "waived": waived,
@@ -80,12 +82,13 @@ def _check(check: Record, name: str, pictures: Record | None) -> Record:
         "outcomes": [(text, count, count / n, kind) for text, count, kind in _outcomes(attacks, others) if count],
         "classes": [(words.class_name(c), c["k"], c["n"], c["k"] / c["n"]) for c in shown],
         "more_classes": len(check["classes"]) - len(shown) if shown else 0,
-        "curve": _curve(check),
+        "curve": _curve(check, [other for other in checks if check["curve"] and other["curve"] == check["curve"]]),
         "weakest": check["weakest"] and words.weakest(check),
         "texts": [_text(text, check["threat"]["norm"]) for text in check["examples"]["texts"]],
         "facts": _facts(check),
         "notes": check["notes"],
         "commands": words.commands(check),
+        "replays": check.get("replay") is not None,
         "misses_floor": words.misses_floor(check),
         "pictures": pictures,
     }
@@ -120,21 +123,13 @@ def _bar(check: Record, which: str) -> Record:
     }
 
 
-def _compared(comparison: Record) -> Record:
-    def row(name: str, change: Record) -> tuple[str, ...]:
-        return (
-            name,
-            f"{100 * change['drop']:.1f} pt",
-            f"{100 * change['low']:.1f} to {100 * change['high']:.1f} ({100 * change['confidence']:g}%)",
-            f"{100 * change['margin']:g} pt",
-            "REGRESSED" if change["verdict"] == "regressed" else change["verdict"],
-        )
-
+def _compared(check: Record) -> Record:
+    comparison = check["comparison"]
     robust = comparison["robust"]
     return {
         "against": comparison["against"],
-        "verdict": "REGRESSED" if comparison["verdict"] == "regressed" else comparison["verdict"],
-        "rows": [row(name, comparison[name]) for name in ("clean", "robust") if comparison[name] is not None],
+        "verdict": _loud(comparison["verdict"]),
+        "rows": [_change(check, name) for name in ("clean", "robust") if comparison[name] is not None],
         "paired": robust and {
             "broken": robust["newly_broken"],
             "robust": robust["newly_robust"],
@@ -146,14 +141,55 @@ def _compared(comparison: Record) -> Record:
     }  # fmt: skip
 
 
+def _change(check: Record, which: str) -> Record:
+    """A drop with its interval and its margin, in percent of a bar in whose middle nothing has changed."""
+    change = check["comparison"][which]
+    low, high, margin = change["low"], change["high"], change["margin"]
+    half: float = 1.15 * max(-low, high, margin)
+
+    def at(drop: float) -> float:
+        return round(50 + 50 * drop / half, 2)
+
+    way = "rose" if change["drop"] < 0 else "fell"
+    moved = f"{way} by {100 * abs(change['drop']):.1f} pt" if change["drop"] else "did not change"
+    sure = f"{100 * change['confidence']:g}% CI of the drop {100 * low:.1f} to {100 * high:.1f}"
+    tones = {"regressed": "bad", "pass": "good"}
+    return {
+        "name": which,
+        "was": f"{100 * _before(check, which):.1f}%",
+        "about": f"{moved}, {sure}, margin {100 * margin:g} pt",
+        "verdict": _loud(change["verdict"]),
+        "tone": tones.get(change["verdict"], "warn"),
+        "low": at(low),
+        "high": at(high),
+        "drop": at(change["drop"]),
+        "margin": at(margin),
+    }
+
+
+def _before(check: Record, which: str) -> float:
+    """The accuracy of the baseline. What replay alone broke the comparison counts as robust."""
+    replayed = check["examples"]["broken_by"].count("replay") if which == "robust" else 0
+    was: float = (check[which]["k"] + replayed) / check["n"] + check["comparison"][which]["drop"]
+    return was
+
+
+def _loud(verdict: str) -> str:
+    return "REGRESSED" if verdict == "regressed" else verdict
+
+
 def _outcomes(attacks: dict[str, int], others: dict[str, int]) -> list[tuple[str, int, str]]:
     kinds = {"survivors": "good", "undecided": "open"}
     rows = [(name, count, "bad") for name, count in attacks.items()]
     return rows + [(name, count, kinds.get(name, "plain")) for name, count in others.items()]
 
 
-def _curve(check: Record) -> Record | None:
-    """The points in the units of the plot, accuracy without attack at budget 0 the first."""
+def _curve(check: Record, family: Sequence[Record]) -> Record | None:
+    """The points in the units of the plot, accuracy without attack at budget 0 the first.
+
+    Args:
+        family: the checks of its budgets, itself included; where they were compared, the curve of the baseline is drawn too.
+    """
     points = check["curve"]
     if not points:
         return None
@@ -166,15 +202,45 @@ def _curve(check: Record) -> Record | None:
             {
                 "eps": point["eps"],
                 "text": words.bounded(point),
-                "x": round(_WIDTH * point["value"] / largest, 1),
-                "y": round(_HEIGHT * (1 - rate["k"] / point["n"]), 1),
-                "top": None if rate["high"] is None else round(_HEIGHT * (1 - rate["high"]), 1),
-                "bottom": None if rate["low"] is None else round(_HEIGHT * (1 - rate["low"]), 1),
+                "x": _across(point["value"] / largest),
+                "y": _down(rate["k"] / point["n"]),
+                "top": None if rate["high"] is None else _down(rate["high"]),
+                "bottom": None if rate["low"] is None else _down(rate["low"]),
                 "here": point["eps"] == check["threat"]["eps"],
             }
         )
-    floor = None if check["floor"] is None else round(_HEIGHT * (1 - check["floor"]), 1)
-    return {"points": placed, "width": _WIDTH, "height": _HEIGHT, "floor": floor, "norm": check["threat"]["norm"]}
+    compared = [other for other in family if other["comparison"] is not None]
+    before = [(0.0, other, "clean") for other in compared[:1]]
+    before += [(other["threat"]["value"], other, "robust") for other in compared]
+    before = [entry for entry in before if entry[1]["comparison"][entry[2]] is not None]
+    before.sort(key=lambda entry: entry[0])
+    return {
+        "points": placed,
+        "ticks": _ticks(placed),
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "floor": None if check["floor"] is None else _down(check["floor"]),
+        "norm": check["threat"]["norm"],
+        "before": [(_across(value / largest), _down(_before(other, which))) for value, other, which in before],
+        "against": compared[0]["comparison"]["against"] if before else None,
+    }
+
+
+def _across(share: float) -> float:
+    return round(_WIDTH * share, 1)
+
+
+def _down(accuracy: float) -> float:
+    return round(_HEIGHT * (1 - accuracy), 1)
+
+
+def _ticks(points: Sequence[Record]) -> list[tuple[float, str]]:
+    """Budgets to write below the axis: the largest, and of the others those that have room."""
+    chosen: list[tuple[float, str]] = []
+    for point in reversed(points):
+        if not chosen or chosen[-1][0] - point["x"] >= _APART:
+            chosen.append((point["x"], point["eps"]))
+    return chosen[::-1]
 
 
 def _facts(check: Record) -> list[tuple[str, str]]:

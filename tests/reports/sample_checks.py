@@ -9,6 +9,8 @@ import numpy as np
 
 from pytest_robust.evaluation.result import CLEAN, UNDECIDED, Cost, Evaluation, Health, HealthCheck, Stage, Weakest
 from pytest_robust.evaluation.sequential import Sample
+from pytest_robust.regression import Change, Comparison, Paired
+from pytest_robust.reports.comparison import plain
 from pytest_robust.reports.record import Record, record
 from pytest_robust.reports.run import ItemResult
 from pytest_robust.threats.summary import ThreatSummary
@@ -51,10 +53,17 @@ def check(id: str = "test_it.py::test_a", **changes: Any) -> Record:
         "curve": [],
         "reproduce": f'pytest "{id}"',
         "replay": None,
+        "comparison": None,
         "outcome": "failed",
     }
     extras |= {key: changes.pop(key) for key in extras.keys() & changes.keys()}
     return record(evaluation(**changes), id) | extras
+
+
+def comparison(newly_broken: int = 3, newly_robust: int = 0) -> Record:
+    """With a baseline that was right without attack as often; of ten examples so many changed under attack."""
+    robust, clean = Change(Paired(10, newly_broken, newly_robust), 0.02), Change(Paired(10, 0, 0), 0.01)
+    return plain(Comparison(robust, clean), "main@4f2c9e1")
 
 
 def item(nodeid: str = "test_it.py::test_a", outcome: Any = "failed", *records: Record, message: str = "") -> ItemResult:
