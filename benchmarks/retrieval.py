@@ -77,8 +77,8 @@ def main(argv: list[str] | None = None) -> int:
         corpus = texts
     retriever = Retriever(model, tokens, corpus)
     if args.cache is not None and not args.cache.exists():
-        torch.save(retriever.documents, args.cache)
-    corpus = (retriever.ids, retriever.documents)
+        torch.save(retriever.corpus.vectors, args.cache)
+    corpus = (retriever.corpus.ids, retriever.corpus.vectors)
 
     rows = []
     for threat in (CharacterEdits(1), CharacterEdits(3)):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation.fluctuation import Fluctuation, fluctuation
     from pytest_robust.evaluation.units import units
     from pytest_robust.models import TextFunction, adapt
-    from pytest_robust.models.retrieval import Retriever
+    from pytest_robust.models.retrieval import Retriever, RetrieverFunction
     from pytest_robust.models.translation import Translator
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
@@ -83,7 +83,7 @@ _HOMES = {
     "evaluation.units": ("units",),
     "evaluation.fluctuation": ("Fluctuation", "fluctuation"),
     "models": ("TextFunction", "adapt"),
-    "models.retrieval": ("Retriever",),
+    "models.retrieval": ("Retriever", "RetrieverFunction"),
     "models.translation": ("Translator",),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
@@ -110,9 +110,9 @@ __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "CharacterEdits",
     "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError", "Examples",
     "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation", "Noise", "Outcomes",
-    "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retriever", "Robust", "RobustError", "RobustWarning",
-    "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError", "Translator", "Untargeted", "Witness",
-    "WordEdits", "adapt", "compare", "curve", "evaluate", "fluctuation", "load_witness", "units",
+    "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retriever", "RetrieverFunction", "Robust", "RobustError",
+    "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError", "Translator", "Untargeted",
+    "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "fluctuation", "load_witness", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.data.examples import Examples
+from pytest_robust.errors import ThreatError
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.prepare import under
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
-from pytest_robust.models.retrieval import Retriever
+from pytest_robust.models.retrieval import Retriever, RetrieverFunction
 from pytest_robust.threats import Edits
 
 _DRAWS = 2000
@@ -28,7 +29,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of all queries that have it.
+    """One metric of all queries that have it. Where an assert on it fails, pytest shows all its figures.
 
     Attributes:
         per_query: (n,) of each query as it is. samples: (n, k) of its k random edits.
@@ -71,6 +72,11 @@ class Metric:
         low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
         return float(low), float(high)
 
+    def __repr__(self) -> str:
+        low, high = self.interval()
+        worst = f"worst of {self.samples.shape[1]} {self.worst:.3f} (95% CI {low:.3f} - {high:.3f})"
+        return f"{self.name:<12} clean {self.clean:.3f}  mean {self.mean:.3f}  {worst}  drop {100 * self.drop:.1f}%"
+
 
 @dataclass(frozen=True)
 class Fluctuation:
@@ -80,12 +86,14 @@ class Fluctuation:
         metrics: by name: ``"ndcg@10"``, ``"mrr@10"`` and ``"recall@100"`` of queries with judgements; ``"overlap@10"``,
             ``"rbo"`` (p = 0.9) and ``"top-1"``, how much of the results of the query as it is stays, of all.
         threat: the edits. k: how many random edits of each query: the worst of k is of no use without it. seed: of them.
+        fixed: queries in which nothing can be edited; they count as stable.
     """
 
     metrics: dict[str, Metric]
     threat: str
     k: int
     seed: int
+    fixed: int
 
     def __getitem__(self, name: str) -> Metric:
         """Raises LookupError where there is no such metric."""
@@ -94,15 +102,16 @@ class Fluctuation:
         return self.metrics[name]
 
     def __str__(self) -> str:
-        lines = [f"{self.threat}, {self.k} random edits of each query, seed {self.seed}"]
-        for name, metric in self.metrics.items():
-            low, high = metric.interval()
-            figures = f"clean {metric.clean:.3f}  mean {metric.mean:.3f}  worst of {self.k} {metric.worst:.3f}"
-            lines.append(f"{name:<12} {figures} (95% CI {low:.3f} - {high:.3f})  drop {100 * metric.drop:.1f}%")
-        return "\n".join(lines)
+        fixed = f"; nothing can be edited in {self.fixed} of them" if self.fixed else ""
+        head = f"{self.threat}, {self.k} random edits of each query, seed {self.seed}{fixed}"
+        return "\n".join([head, *map(repr, self.metrics.values())])
+
+    __repr__ = __str__
 
 
-def fluctuation(retriever: Retriever, queries: object, threat: Edits, *, samples: int = 10, seed: int = 0) -> Fluctuation:
+def fluctuation(
+    retriever: Retriever | RetrieverFunction, queries: object, threat: Edits, *, samples: int = 10, seed: int = 0
+) -> Fluctuation:
     """Metrics of queries as they are, and under random edits, each as many as the threat allows.
 
     That describes: random edits are weaker than a search, and surviving them is no evidence. For a verdict give the
@@ -113,18 +122,23 @@ def fluctuation(retriever: Retriever, queries: object, threat: Edits, *, samples
         samples: random edits of each query. seed: of them.
 
     Raises:
-        ValueError: samples is no whole number above 0. PreflightError: the queries cannot be read.
+        ValueError: samples is no whole number above 0. ThreatError: not edits. PreflightError: the queries cannot be read.
     """
     if not (isinstance(samples, Integral) and samples >= 1):
         raise ValueError(f"samples must be a whole number, at least 1, got {samples!r}")
     edited = under(retriever, threat)
-    assert isinstance(edited, Edited), "edits are seen through it"
+    if not isinstance(edited, Edited):
+        raise ThreatError(
+            f"fluctuation tries random edits of texts, and {type(threat).__name__} is none; use CharacterEdits(k) or "
+            "WordEdits(k), or evaluate() for the share of queries that hold"
+        )
     examples = retriever.read(queries)
     with full_precision(), retriever.isolated():
         encoded = edited.encode(examples)
+        fixed = sum(not bool(edited.batch(encoded.take([i])).free.any()) for i in range(len(encoded)))
         clean = ranked(retriever.scores([str(text) for text in examples.inputs]).cpu())
         rankings = [_edited(retriever, edited, encoded, threat, seed, number) for number in range(int(samples))]
-    grades = retriever.grades(examples)
+    grades = retriever.corpus.grades(examples)
     judged = (grades > 0).any(1)
     metrics: dict[str, Metric] = {}
     quality: dict[str, Callable[[Tensor], Tensor]] = {
@@ -141,7 +155,7 @@ def fluctuation(retriever: Retriever, queries: object, threat: Edits, *, samples
     }
     for name, metric in stability.items():
         metrics[name] = _metric(name, metric, clean, rankings)
-    return Fluctuation(metrics, str(threat.summary()), int(samples), seed)
+    return Fluctuation(metrics, str(threat.summary()), int(samples), seed, fixed)
 
 
 def _metric(name: str, metric: Callable[[Tensor], Tensor], clean: Tensor, rankings: list[Tensor]) -> Metric:
@@ -149,7 +163,9 @@ def _metric(name: str, metric: Callable[[Tensor], Tensor], clean: Tensor, rankin
     return Metric(name, metric(clean).double().numpy(), samples.double().numpy())
 
 
-def _edited(retriever: Retriever, edited: Edited, encoded: Examples, threat: Edits, seed: int, number: int) -> Tensor:
+def _edited(
+    retriever: Retriever | RetrieverFunction, edited: Edited, encoded: Examples, threat: Edits, seed: int, number: int
+) -> Tensor:
     """(n, N) the rankings of one random edit of each query."""
     texts: dict[int, str] = {}
     for group in encoded.groups(range(len(encoded))):

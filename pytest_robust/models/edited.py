@@ -88,7 +88,7 @@ class Edited:
         if not isinstance(inputs, list) or isinstance(inputs[0], Tensor):
             raise PreflightError("inputs: edits are of texts, and token ids were given; give (text, label) pairs")
         self._examples, self._texts = examples, inputs
-        spans = [self._model.attackable(text) if isinstance(self._model, EmbeddedText) else None for text in self._texts]
+        spans = [self._model.attackable(text) for text in self._texts]
         self._sites = [self._sites_of(text, inside) for text, inside in zip(self._texts, spans, strict=True)]
         self._options, self._mixtures = {}, {}
         encoded = self._model.encode(examples)
@@ -144,7 +144,7 @@ class Edited:
     def _of_texts(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         rows, texts = context[_ROW].tolist(), self.texts(x, context)
         if isinstance(self._model, TextFunction):
-            return self._model.of(texts).to(x.device)
+            return self._model.judged(texts, rows).to(x.device)
         assert self._examples is not None, "encode() comes first"
         model, led = self._model, x.requires_grad and self.differentiable
         tokens = model.rows(replace(self._examples.subset(rows), inputs=texts))

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class EmbeddedText(ABC):
 
     space = "embedding"
     classes: tuple[str, ...] | None
+    of_examples: ClassVar[tuple[str, ...]] = ()
+    """Attributes that hold what was worked out for the examples encoded so far: no part of what the model is."""
 
     def __init__(
         self,

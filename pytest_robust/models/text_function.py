@@ -16,6 +16,7 @@ from pytest_robust.data.examples import Examples, Inputs, Text
 from pytest_robust.errors import ModelError, PreflightError, RobustError
 from pytest_robust.models.outputs import as_logits, is_out_of_memory
 from pytest_robust.models.protocol import Batch
+from pytest_robust.models.spans import Span
 from pytest_robust.random_state import preserved_random_state
 
 _ROW = "row"
@@ -55,9 +56,7 @@ class TextFunction:
             ModelError: not a function, or classes that are no list of names.
         """
         if not callable(function):
-            raise ModelError(
-                f"TextFunction takes a function from a list of texts to scores, got a {type(function).__name__}"
-            )
+            raise ModelError(f"{type(self).__name__} takes a function of a list of texts, got a {type(function).__name__}")
         if isinstance(classes, str):
             raise ModelError(f"classes={classes!r} is one text; give a list of names, in the order of the scores")
         self._function, self._probabilities = function, probabilities
@@ -90,7 +89,16 @@ class TextFunction:
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Those of the texts as they are: there is no point between texts."""
-        return self.of([self._texts[row] for row in context[_ROW].tolist()])
+        rows = context[_ROW].tolist()
+        return self.judged([self._texts[row] for row in rows], rows)
+
+    def attackable(self, text: Text) -> list[Span] | None:
+        """The (start, end) characters that may be attacked; None: all."""
+        return None
+
+    def judged(self, texts: Sequence[Text], rows: Sequence[int]) -> Tensor:
+        """(B, C) logits of texts that stand for those of the examples ``rows``, as encoded last."""
+        return self.of(texts)
 
     def of(self, texts: Sequence[Text]) -> Tensor:
         """(B, C) float32 or float64 logits.
@@ -98,8 +106,21 @@ class TextFunction:
         Raises:
             ModelError: the function raised, or returned no row of scores per text. Out of memory is raised as it is.
         """
+        logits = self._scored(self.answers(texts), len(texts))
+        if not self._probabilities:
+            return logits
+        if not bool(((logits >= 0) & (logits <= 1 + 1e-6)).all()):
+            raise ModelError(f"{self.name} was said to return probabilities, and returned values outside [0, 1]")
+        return logits.clamp_min(_LEAST).log()
+
+    def answers(self, texts: Sequence[Text]) -> object:
+        """What the function returns for texts, whatever it is.
+
+        Raises:
+            ModelError: the function raised. Out of memory is raised as it is.
+        """
         try:
-            scores = self._function(list(texts))
+            return self._function(list(texts))
         except RobustError:
             raise
         except Exception as error:
@@ -109,12 +130,6 @@ class TextFunction:
                 f"{self.name} raised {type(error).__name__} on {len(texts)} texts, the first {texts[0]!r:.200}: {error}; "
                 "run it by hand on these"
             ) from error
-        logits = self._scored(scores, len(texts))
-        if not self._probabilities:
-            return logits
-        if not bool(((logits >= 0) & (logits <= 1 + 1e-6)).all()):
-            raise ModelError(f"{self.name} was said to return probabilities, and returned values outside [0, 1]")
-        return logits.clamp_min(_LEAST).log()
 
     @contextmanager
     def _untouched(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytest_robust import keyed
 from pytest_robust.budget import exact
 from pytest_robust.data.examples import Examples, Text
 from pytest_robust.errors import ModelError, PreflightError
@@ -19,8 +20,8 @@ from pytest_robust.models.parity import AS_ARGUMENT
 from pytest_robust.models.spans import Spans
 from pytest_robust.models.tokens import Row
 
-_NUMBER = "translation number"
-"""The column with the number of each reference; no argument of a model can be called so."""
+_KEY = "translation key"
+"""The column with the key of each reference, by its content; no argument of a model can be called so."""
 _FORMS = "'chrf>=0.4', 'consistency>=0.7' or 'nll<=0.5'"
 _IGNORED = -100
 
@@ -49,6 +50,8 @@ class Translator(EmbeddedText):
     Data is a list of ``(source, reference)``; for ``consistency``, and ``nll``, sources alone will do: then the translation
     of the source as it is stands for the reference.
     """
+
+    of_examples = ("_targets",)
 
     def __init__(
         self,
@@ -81,8 +84,7 @@ class Translator(EmbeddedText):
             raise ModelError(f"holds={holds!r} cannot be read; write it like {_FORMS}")
         self._form, self._limit = match[1] or match[2], limit
         self._chrf = None if self._form == "nll" else _chrf()
-        self._numbers: dict[str, int] = {}
-        self._targets: list[Target] = []
+        self._targets: dict[int, Target] = {}
         super().__init__(module, tokenizer, device=device, spans=spans)
         # A decoder with a table of positions can write no more than that has.
         self._most = max_new_tokens if self._tokens.limit is None else min(max_new_tokens, self._tokens.limit - 1)
@@ -131,25 +133,25 @@ class Translator(EmbeddedText):
         encoded = super().encode(examples)
         with self.isolated(), torch.no_grad():
             for row in self.rows(examples):
-                number = row.others[_NUMBER][0]
-                if self._targets[number].nll is None:
-                    nll = self._nll(self._by_ids(row), torch.tensor([number]))
-                    self._targets[number] = replace(self._targets[number], nll=float(nll))
+                key = row.others[_KEY][0]
+                if self._targets[key].nll is None:
+                    nll = self._nll(self._by_ids(row), torch.tensor([key]))
+                    self._targets[key] = replace(self._targets[key], nll=float(nll))
         return encoded
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Logits at the embeddings ``x``; see the class."""
-        numbers = context[_NUMBER][:, 0]
-        nll = self._nll(self._seen(self._entry_of(context), x, context), numbers) if self._needs_likelihood(x) else None
+        keys = context[_KEY][:, 0]
+        nll = self._nll(self._seen(self._entry_of(context), x, context), keys) if self._needs_likelihood(x) else None
         if self._form == "nll":
             assert nll is not None, "it is always needed"
-            before = [self._targets[number].nll or 0.0 for number in numbers.tolist()]
+            before = [self._targets[key].nll or 0.0 for key in keys.tolist()]
             margin = self._limit - (nll - nll.new_tensor(before))
         else:
             with torch.no_grad():
                 translations = self._translated(x, context)
-            pairs = zip(translations, numbers.tolist(), strict=True)
-            values = [self._value(translation, self._targets[number].text) for translation, number in pairs]
+            pairs = zip(translations, keys.tolist(), strict=True)
+            values = [self._value(translation, self._targets[key].text) for translation, key in pairs]
             margin = x.new_tensor(values, dtype=torch.float64) - self._limit
             margin = margin if nll is None else margin - (nll - nll.detach())
         return torch.stack([margin, torch.zeros_like(margin)], 1)
@@ -168,7 +170,7 @@ class Translator(EmbeddedText):
         return self._form == "nll" or x.requires_grad
 
     def _arguments(self, context: dict[str, Tensor]) -> dict[str, Tensor]:
-        labels = self._labels(context[_NUMBER][:, 0])
+        labels = self._labels(context[_KEY][:, 0])
         decoder = self.module.prepare_decoder_input_ids_from_labels(labels=labels)
         return {**super()._arguments(context), "decoder_input_ids": decoder}
 
@@ -184,23 +186,23 @@ class Translator(EmbeddedText):
         if examples.references is None:
             raise PreflightError("inputs: a translator reads its own data; call read() on it first")
         reference = examples.references[i]
-        if reference not in self._numbers:
+        key = keyed.key("translation", reference)
+        if key not in self._targets:
             said = json.loads(reference)
             with self.isolated():
                 text = said["reference"] or self.translate([said["source"]])[0]
             ids = self._tokens.target(text)
-            self._numbers[reference] = len(self._targets)
-            self._targets.append(Target(text, torch.tensor(ids, device=self.device)))
-        return replace(row, others={**row.others, _NUMBER: [self._numbers[reference]] * len(row.ids)})
+            self._targets[key] = Target(text, torch.tensor(ids, device=self.device))
+        return replace(row, others={**row.others, _KEY: [key] * len(row.ids)})
 
-    def _labels(self, numbers: Tensor) -> Tensor:
+    def _labels(self, keys: Tensor) -> Tensor:
         """(B, T) the tokens of the targets, -100 beyond their end."""
-        ids = [self._targets[number].ids for number in numbers.tolist()]
+        ids = [self._targets[key].ids for key in keys.tolist()]
         return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=_IGNORED)
 
-    def _nll(self, logits: Tensor, numbers: Tensor) -> Tensor:
+    def _nll(self, logits: Tensor, keys: Tensor) -> Tensor:
         """(B,) negative log-likelihood per token of the targets."""
-        labels = self._labels(numbers)
+        labels = self._labels(keys)
         each = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=_IGNORED, reduction="none"
         ).view_as(labels)

@@ -176,7 +176,7 @@ def test_probabilities_become_logits():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: TextFunction("model"), "takes a function from a list of texts to scores, got a str"),
+        (lambda: TextFunction("model"), "takes a function of a list of texts, got a str"),
         (lambda: TextFunction(len, classes="ab"), "is one text; give a list of names"),
         (lambda: TextFunction(lambda texts: None).of(["a"]), "returned a NoneType for 1 texts; return one row of scores"),
         (lambda: TextFunction(lambda texts: ["yes"]).of(["a"]), "say which there are: classes="),
