@@ -130,6 +130,9 @@ class Translator(EmbeddedText):
         return Examples.of(texts, torch.zeros(len(texts), dtype=torch.int64), self.classes, references)
 
     def encode(self, examples: Examples) -> Examples:
+        # Anew each time: the weights may have been trained on since these sources were last translated.
+        for reference in examples.references or ():
+            self._targets.pop(_key(reference), None)
         encoded = super().encode(examples)
         with self.isolated(), torch.no_grad():
             for row in self.rows(examples):
@@ -186,7 +189,7 @@ class Translator(EmbeddedText):
         if examples.references is None:
             raise PreflightError("inputs: a translator reads its own data; call read() on it first")
         reference = examples.references[i]
-        key = keyed.key("translation", reference)
+        key = _key(reference)
         if key not in self._targets:
             said = json.loads(reference)
             with self.isolated():
@@ -240,6 +243,10 @@ class Translator(EmbeddedText):
         if self._form == "chrf":
             return value
         return (value + float(self._chrf.sentence_score(text, [translation]).score) / 100) / 2
+
+
+def _key(reference: str) -> int:
+    return keyed.key("translation", reference)
 
 
 def _chrf() -> Any:

@@ -135,3 +135,19 @@ def test_without_sacrebleu_the_extra_is_named(monkeypatch):
     with pytest.raises(ModelError, match=r"pip install 'pytest-robust\[mt\]'"):
         Translator(*network(), holds="chrf>=0.1")
     Translator(*network(), holds="nll<=0.1")
+
+
+def test_a_model_that_was_trained_on_is_held_against_its_own_translations():
+    model, tokens = network()
+    translator = Translator(model, tokens, holds="consistency>=0.7", max_new_tokens=12)
+    first = translator.encode(translator.read(SOURCES))
+    batch = translator.batch(first.take([0]))
+    assert float(translator.logits(batch.x, batch.context)[0, 0]) == pytest.approx(0.3)
+    before = greedy(model, tokens, SOURCES[0])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.flip(0))
+    assert greedy(model, tokens, SOURCES[0]) != before
+    again = translator.encode(translator.read(SOURCES))
+    batch = translator.batch(again.take([0]))
+    assert float(translator.logits(batch.x, batch.context)[0, 0]) == pytest.approx(0.3)
