@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from pytest_robust.errors import PreflightError
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.options import Led, Mixture, Options, table
 from pytest_robust.models.protocol import Batch
+from pytest_robust.models.seen import Seen
 from pytest_robust.models.spans import Span, blank_before, owners_of, part_begins
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.tokens import Row
@@ -29,7 +29,7 @@ _SITES = 32
 """Sites are padded to a multiple of this, so that texts of similar length share a batch."""
 
 
-class Edited:
+class Edited(Seen[EmbeddedText | TextFunction]):
     """``model(text with edits)`` as a ``Model`` whose point, (B, S, C), has 1 where an option is taken at a site.
 
     Logits are always those of the text itself: edits are made, and what comes out is tokenised and run. The gradient with
@@ -56,10 +56,9 @@ class Edited:
             most_options: of any site.
             filled: a site with these words as its options, where they are to be proposed out of ``vocabulary``.
         """
-        self._model, self._sites_of, self._edited, self._most = model, sites, edited, most_options
+        super().__init__(model)
+        self._sites_of, self._edited, self._most = sites, edited, most_options
         self._filled, self._vocabulary = filled, vocabulary
-        self.name, self.device, self.classes = model.name, model.device, model.classes
-        self.notes, self.approximated, self.dtype = model.notes, model.approximated, model.dtype
         self._examples: Examples | None = None
         self._texts: list[Text] = []
         self._sites: list[Sequence[Any]] = []
@@ -71,12 +70,6 @@ class Edited:
     def differentiable(self) -> bool:
         """Whether gradients can lead a search: the model has them, and its tokenizer says where tokens come from."""
         return isinstance(self._model, EmbeddedText) and self._model.knows_places
-
-    def training_parts(self) -> tuple[str, ...]:
-        return self._model.training_parts()
-
-    def read(self, data: object) -> Examples:
-        return self._model.read(data)
 
     def encode(self, examples: Examples) -> Examples:
         """Encoded for the model, and for the edits.
@@ -173,9 +166,6 @@ class Edited:
     def clean(self, context: dict[str, Tensor]) -> list[Text]:
         """The texts as they are."""
         return [self._texts[row] for row in context[_ROW].tolist()]
-
-    def isolated(self) -> AbstractContextManager[None]:
-        return self._model.isolated()
 
     def _there_are(self, sites: Sequence[Any]) -> Tensor:
         """(S, C) bool."""

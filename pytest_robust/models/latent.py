@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pytest_robust.data.examples import Examples, Inputs
+from pytest_robust.data.examples import Inputs
 from pytest_robust.errors import ModelError
 from pytest_robust.models.bpda import by_name, name_of
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.isolation import uncompiled
 from pytest_robust.models.protocol import Batch
+from pytest_robust.models.seen import Seen
 
 _CLEAN, _FREE = "clean embeddings", "free tokens"
 """Where the context has the embeddings, and the tokens that may move; no argument of a model can be called so."""
@@ -22,7 +23,7 @@ _SAME = 1e-4
 """Difference of logits, as a share of the largest, that rounding explains."""
 
 
-class Latent:
+class Latent(Seen[EmbeddedText]):
     """A text model as a ``Model`` whose point, (B, L, D), is added to what one of its submodules returns.
 
     At 0 the model is as it is, which is checked before anything is moved, and that the submodule has a say at all. The text
@@ -47,19 +48,9 @@ class Latent:
             )
         parts = by_name(model.module)
         self._called = name_of(module, parts, "LatentBall")
-        self._module, self._model, self._norm, self._relative = parts[self._called], model, norm, relative
-        self.name, self.device, self.classes = model.name, model.device, model.classes
-        self.dtype, self.notes, self.approximated = model.dtype, model.notes, model.approximated
+        super().__init__(model)
+        self._module, self._norm, self._relative = parts[self._called], norm, relative
         self._width: int | None = None
-
-    def training_parts(self) -> tuple[str, ...]:
-        return self._model.training_parts()
-
-    def read(self, data: object) -> Examples:
-        return self._model.read(data)
-
-    def encode(self, examples: Examples) -> Examples:
-        return self._model.encode(examples)
 
     def batch(self, inputs: Inputs) -> Batch:
         """Raises ModelError for a submodule that gives no vector per token, or that nothing hangs on."""
@@ -78,9 +69,6 @@ class Latent:
             return hidden + by.to(hidden.dtype)
 
         return self._with(moved, context)
-
-    def isolated(self) -> AbstractContextManager[None]:
-        return self._model.isolated()
 
     def _unit(self, hidden: Tensor, free: Tensor) -> Tensor:
         """(B, 1, 1) the median norm of the hidden states of the tokens that may move."""

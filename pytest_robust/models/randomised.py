@@ -12,6 +12,7 @@ from pytest_robust import keyed
 from pytest_robust.data.examples import Examples, Inputs
 from pytest_robust.models.modes import random_parts
 from pytest_robust.models.protocol import Batch, Model
+from pytest_robust.models.seen import Seen
 from pytest_robust.random_state import seed_random_state
 
 _KEY = "key of draws"
@@ -20,7 +21,7 @@ _VOTES = 2**32
 """Number of the first draw for votes: the search never meets these."""
 
 
-class Randomised:
+class Randomised(Seen[Model]):
     """A ``Model`` whose logits are the mean over ``draws`` draws of another's randomness.
 
     The mean is that of expectation over transformation (EOT: Athalye et al., "Synthesizing robust adversarial examples" and
@@ -40,17 +41,13 @@ class Randomised:
         Args:
             draws: at least 1. seed: of all draws, with the content of each example.
         """
-        self._model, self.draws, self._seed = model, draws, seed
-        self.name, self.space, self.device, self.classes = model.name, model.space, model.device, model.classes
-        self.dtype, self.approximated, self.notes = model.dtype, model.approximated, model.notes
+        super().__init__(model)
+        self.space, self.draws, self._seed = model.space, draws, seed
         self._acting = random_parts(getattr(model, "module", None))
 
     def training_parts(self) -> tuple[str, ...]:
         """Those that are not meant to be random: batch statistics."""
         return tuple(part for part in self._model.training_parts() if part not in self._acting)
-
-    def read(self, data: object) -> Examples:
-        return self._model.read(data)
 
     def encode(self, examples: Examples) -> Examples:
         encoded = self._model.encode(examples)

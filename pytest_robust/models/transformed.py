@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from torch import Tensor
 
-from pytest_robust.data.examples import Examples, Inputs
+from pytest_robust.data.examples import Inputs
 from pytest_robust.models.protocol import Batch, Model
+from pytest_robust.models.seen import Seen
 
 _IMAGE = "clean image"
 """Where the context has the image; no argument of a model can be called so."""
 
 
-class Transformed:
+class Transformed(Seen[Model]):
     """``model(apply(image, params))`` as a ``Model`` whose point is ``params``; the image goes into the context."""
 
     space = "transform"
@@ -25,18 +25,8 @@ class Transformed:
             model: takes images. origin: from images to the parameters that leave them as they are.
             apply: from images and parameters to images, differentiable in the parameters.
         """
-        self._model, self._origin, self._apply = model, origin, apply
-        self.name, self.device, self.classes = model.name, model.device, model.classes
-        self.dtype, self.notes, self.approximated = model.dtype, model.notes, model.approximated
-
-    def training_parts(self) -> tuple[str, ...]:
-        return self._model.training_parts()
-
-    def read(self, data: object) -> Examples:
-        return self._model.read(data)
-
-    def encode(self, examples: Examples) -> Examples:
-        return self._model.encode(examples)
+        super().__init__(model)
+        self._origin, self._apply = origin, apply
 
     def batch(self, inputs: Inputs) -> Batch:
         clean = self._model.batch(inputs)
@@ -45,6 +35,3 @@ class Transformed:
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         others = {name: tensor for name, tensor in context.items() if name != _IMAGE}
         return self._model.logits(self._apply(context[_IMAGE], x), others)
-
-    def isolated(self) -> AbstractContextManager[None]:
-        return self._model.isolated()
