@@ -135,7 +135,8 @@ class Edited(Seen[EmbeddedText | TextFunction]):
         return _in_order(parts, groups)
 
     def _of_texts(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-        rows, texts = context[_ROW].tolist(), self.texts(x, context)
+        rows, taken = context[_ROW].tolist(), self._taken(x, context)
+        texts = self._made(rows, taken)
         if isinstance(self._model, TextFunction):
             return self._model.judged(texts, rows).to(x.device)
         assert self._examples is not None, "encode() comes first"
@@ -147,7 +148,7 @@ class Edited(Seen[EmbeddedText | TextFunction]):
             if led:
                 options = [self._options_of(rows[i]) for i in group]
                 owners = [
-                    owners_of(tokens[i].places, _moved(one.words, self._taken(x[i], rows[i]), part_begins(texts[i])))
+                    owners_of(tokens[i].places, _moved(one.words, taken[i], part_begins(texts[i])))
                     for i, one in zip(group, options, strict=True)
                 ]
                 led_point: Any = Led.apply
@@ -157,11 +158,7 @@ class Edited(Seen[EmbeddedText | TextFunction]):
 
     def texts(self, x: Tensor, context: dict[str, Tensor]) -> list[Text]:
         """The texts that the points make."""
-        rows = context[_ROW].tolist()
-        taken: list[list[Any]] = [[] for _ in rows]
-        for i, site, option in (x.detach() > 0.5).nonzero().tolist():
-            taken[i].append(self._sites[rows[i]][site].options[option])
-        return [self._edited(self._texts[row], edits) for row, edits in zip(rows, taken, strict=True)]
+        return self._made(context[_ROW].tolist(), self._taken(x, context))
 
     def clean(self, context: dict[str, Tensor]) -> list[Text]:
         """The texts as they are."""
@@ -174,9 +171,16 @@ class Edited(Seen[EmbeddedText | TextFunction]):
             there[place, : len(site.options)] = True
         return _of_places(there, False)
 
-    def _taken(self, point: Tensor, row: int) -> list[Any]:
-        """The edits of one point, (S, C)."""
-        return [self._sites[row][site].options[option] for site, option in (point.detach() > 0.5).nonzero().tolist()]
+    def _taken(self, x: Tensor, context: dict[str, Tensor]) -> list[list[Any]]:
+        """The edits of each point."""
+        rows = context[_ROW].tolist()
+        taken: list[list[Any]] = [[] for _ in rows]
+        for i, site, option in (x.detach() > 0.5).nonzero().tolist():  # one transfer
+            taken[i].append(self._sites[rows[i]][site].options[option])
+        return taken
+
+    def _made(self, rows: Sequence[int], taken: Sequence[Sequence[Any]]) -> list[Text]:
+        return [self._edited(self._texts[row], edits) for row, edits in zip(rows, taken, strict=True)]
 
     def _options_of(self, row: int) -> Options:
         if row not in self._options:
@@ -230,7 +234,7 @@ def _of_equal_length(model: EmbeddedText, tokens: Sequence[Row]) -> list[tuple[l
     """Rows as batches, each with the numbers of its rows."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for i, row in enumerate(tokens):
-        by_length[len(model.padded([row])["input_ids"][0])].append(i)
+        by_length[model.padded_length(row)].append(i)
     found = []
     for group in by_length.values():
         columns = model.padded([tokens[i] for i in group])

@@ -160,6 +160,10 @@ class EmbeddedText(ABC):
             inputs[_PUT_IN_PLACE] = torch.ones(len(rows))
         return inputs
 
+    def padded_length(self, row: Row) -> int:
+        """How many tokens ``padded`` makes of the row."""
+        return self._tokens.padded_length(row, self._multiple)
+
     def pieces(self, words: Sequence[str]) -> list[list[int]]:
         """The token ids of each of these pieces of text by itself, without special tokens."""
         return self._tokens.pieces(words)
