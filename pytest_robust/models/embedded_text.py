@@ -111,6 +111,9 @@ class EmbeddedText(ABC):
         """The row of example ``i`` with the columns that the head needs besides."""
         return row
 
+    def _looked_at(self, rows: Sequence[Row]) -> None:  # noqa: B027 - most heads need nothing
+        """What the head has to know of the model's outputs for the examples as they are."""
+
     def _arguments(self, context: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the module is called with besides embeddings: ids, masks, and what else of the columns it knows."""
         return {name: column for name, column in context.items() if name in self._accepts or name == "input_ids"}
@@ -145,6 +148,7 @@ class EmbeddedText(ABC):
         notes = [f"{cut} of {len(rows)} texts were cut to the model's {self._tokens.limit} tokens"] if cut else []
         with self.isolated():
             self._entry, self._multiple, repair = self._attached(rows)
+            self._looked_at(rows)
         self.notes = (*notes, *([repair] if repair else []))
         return replace(examples, inputs=self.padded(rows))
 

@@ -95,16 +95,11 @@ class Retriever(EmbeddedText):
         """Examples of ``(query, relevant)``, or of queries alone; see ``Corpus.read``."""
         return self.corpus.read(data, self._prefix)
 
-    def encode(self, examples: Examples) -> Examples:
-        encoded = super().encode(examples)
-        assert examples.references is not None, "read() gives them"
-        if not self.corpus.holds.judged:
-            # What queries find as they are, each as it is used: by its token ids, alone.
-            with self.isolated():
-                for row, reference in zip(self.rows(examples), examples.references, strict=True):
-                    scores = self._scores(self._by_ids(row), torch.ones(1, len(row.ids), device=self.device))
-                    self._wanted[_key(reference)] = self.corpus.found(scores.squeeze(0))
-        return encoded
+    def _looked_at(self, rows: Sequence[Row]) -> None:
+        """What queries find as they are, each as it is used: by its token ids, alone."""
+        for row in () if self.corpus.holds.judged else rows:
+            scores = self._scores(self._by_ids(row), torch.ones(1, len(row.ids), device=self.device))
+            self._wanted[row.others[_QUERY][0]] = self.corpus.found(scores.squeeze(0))
 
     @torch.no_grad()
     def scores(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:

@@ -133,14 +133,16 @@ class Translator(EmbeddedText):
         # Anew each time: the weights may have been trained on since these sources were last translated.
         for reference in examples.references or ():
             self._targets.pop(_key(reference), None)
-        encoded = super().encode(examples)
-        with self.isolated(), torch.no_grad():
-            for row in self.rows(examples):
-                key = row.others[_KEY][0]
-                if self._targets[key].nll is None:
-                    nll = self._nll(self._by_ids(row), torch.tensor([key]))
-                    self._targets[key] = replace(self._targets[key], nll=float(nll))
-        return encoded
+        return super().encode(examples)
+
+    @torch.no_grad()
+    def _looked_at(self, rows: Sequence[Row]) -> None:
+        """The likelihood of what each source is held against, where that is what has to hold."""
+        for row in rows if self._form == "nll" else ():
+            key = row.others[_KEY][0]
+            if self._targets[key].nll is None:
+                nll = self._nll(self._by_ids(row), torch.tensor([key]))
+                self._targets[key] = replace(self._targets[key], nll=float(nll))
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Logits at the embeddings ``x``; see the class."""
