@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pytest_robust.evaluation.memory import SIGN, Arrays, Kept, Memory, pack, prefixed, same_sign, under, unpack
 from pytest_robust.evaluation.passes import Passes
-from pytest_robust.evaluation.result import CLEAN, Cost, Stage
+from pytest_robust.evaluation.result import CLEAN, Stage
 from pytest_robust.evaluation.search import Observed
 from pytest_robust.evaluation.tally import Break, Tally
 from pytest_robust.evaluation.trail import Trail
@@ -124,7 +124,7 @@ def _restore(state: State, content: dict[str, Any], arrays: Arrays) -> None:
     state.rejected.update(content["rejected"])
     for name, rows in content["observed"].items():
         getattr(state.observed, name).update(rows)
-    state.stages.update((s["attack"], Stage(**s | {"cost": Cost(**s["cost"])})) for s in content["stages"])
+    state.stages.update((s["attack"], Stage.of(s)) for s in content["stages"])
     state.passes.forward, state.passes.backward = content["passes"]
     state.spent[:] = arrays["spent"]
     for name, array in state.trail.arrays().items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,11 @@ class Stage:
     attacked: int
     broken: int
     cost: Cost
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Stage:
+        """What ``dataclasses.asdict`` made plain."""
+        return cls(**{**plain, "cost": Cost(**plain["cost"])})
 
     def and_more(self, other: Stage) -> Stage:
         """The same attack on these and on other examples."""

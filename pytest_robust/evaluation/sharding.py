@@ -16,7 +16,7 @@ from torch import Tensor
 from pytest_robust.errors import ShardError
 from pytest_robust.evaluation.checkpoint import TOLD, wrong
 from pytest_robust.evaluation.memory import SIGN, Arrays, Kept, pack, prefixed, same_sign, under, unpack
-from pytest_robust.evaluation.result import UNDECIDED, Cost, HealthCheck, Stage
+from pytest_robust.evaluation.result import UNDECIDED, HealthCheck, Stage, add_stage
 from pytest_robust.evaluation.search import Observed
 from pytest_robust.evaluation.tally import Tally
 from pytest_robust.shard import Shard
@@ -163,6 +163,5 @@ def _stages(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     stages: dict[str, Stage] = {}
     for one in parts:
         for kept in one["stages"]:
-            stage = Stage(**kept | {"cost": Cost(**kept["cost"])})
-            stages[stage.attack] = stages[stage.attack].and_more(stage) if stage.attack in stages else stage
+            add_stage(stages, Stage.of(kept))
     return [asdict(stage) for stage in stages.values()]

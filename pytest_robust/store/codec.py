@@ -66,7 +66,7 @@ def decode(content: Mapping[str, Any], arrays: Arrays) -> Evaluation:
             classes=None if c["classes"] is None else tuple(c["classes"]),
             broken_by=tuple(c["broken_by"]),
             floor=None if c["floor"] is None else Fraction(c["floor"]),
-            stages=tuple(Stage(**stage | {"cost": Cost(**stage["cost"])}) for stage in c["stages"]),
+            stages=tuple(map(Stage.of, c["stages"])),
             health=Health(tuple(HealthCheck(**check) for check in c["health"])),
             cost=Cost(**c["cost"]),
             notes=tuple(c["notes"]),
