@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.data.examples import Examples
@@ -11,12 +10,14 @@ from pytest_robust.errors import ThreatError
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.objectives import Untargeted
 from pytest_robust.threats import CharacterEdits, EmbeddingBall
 from pytest_robust.threats.edits import edited
 
 _TEXTS, _SAMPLES, _STEPS, _HALVINGS = 32, 10, 10, 10
 _LEAST, _MOST = 0.001, 1.0
 """Where the radius is looked for, in median norms of a token."""
+_margin = Untargeted().margin
 
 
 def radius_of_typos(
@@ -87,9 +88,3 @@ def _of_vectors(model: EmbeddedText, passes: Passes, encoded: Examples, ball: Em
         best = torch.maximum(best, _margin(passes.logits(x, batch.context), labels))
         total += float(best.double().sum())
     return total / len(encoded)
-
-
-def _margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) how far the best other class is above the label's."""
-    own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    return logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1) - own
