@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_robust.regression import REPLAY
 from pytest_robust.reports import selfcheck, texts, words
 from pytest_robust.reports.record import Record
 from pytest_robust.reports.run import Run, gate_line
@@ -169,7 +170,7 @@ def _change(check: Record, which: str) -> Record:
 
 def _before(check: Record, which: str) -> float:
     """The accuracy of the baseline. What replay alone broke the comparison counts as robust."""
-    replayed = check["examples"]["broken_by"].count("replay") if which == "robust" else 0
+    replayed = check["examples"]["broken_by"].count(REPLAY) if which == "robust" else 0
     was: float = (check[which]["k"] + replayed) / check["n"] + check["comparison"][which]["drop"]
     return was
 
