@@ -8,7 +8,7 @@ hash is the finaliser of SplitMix64 (Steele et al., OOPSLA 2014).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ def order(seed: int, ids: Iterable[str]) -> list[int]:
     """Positions of ``ids`` in an order that depends on the seed and on each id alone, not on their order."""
     keys = [(key(seed, "order", i), position) for position, i in enumerate(ids)]
     return [position for _, position in sorted(keys)]
+
+
+def ordered(seed: int, rows: Sequence[int], ids: Sequence[str]) -> list[int]:
+    """``rows`` in the order of their ids among ``ids``, see ``order``."""
+    return [rows[i] for i in order(seed, [ids[row] for row in rows])]
 
 
 def child(keys: Tensor, number: Tensor) -> Tensor:

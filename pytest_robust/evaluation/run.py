@@ -326,8 +326,7 @@ class Run:
 
     def _ordered(self, rows: Sequence[int]) -> list[int]:
         """In the order that is the same however the data come."""
-        ids = self.subjects.examples.ids
-        return [rows[i] for i in keyed.order(self.subjects.seed, [ids[row] for row in rows])]
+        return keyed.ordered(self.subjects.seed, rows, self.subjects.examples.ids)
 
     def _worth(self, step: Step, rows: Sequence[int]) -> set[int]:
         """Rows on which the attack is worth its passes."""

@@ -60,6 +60,5 @@ def changed_texts(
 
 def _in_order(examples: Examples, seed: int, witnesses: Mapping[int, Tensor], weakest: Weakest | None) -> list[int]:
     first = None if weakest is None else weakest.index
-    rows = sorted(witnesses)
-    rows = [rows[i] for i in keyed.order(seed, [examples.ids[row] for row in rows])]
+    rows = keyed.ordered(seed, sorted(witnesses), examples.ids)
     return sorted(rows, key=lambda row: row != first)

@@ -104,8 +104,7 @@ def as_text(threat: Threat, model: object, encoded: Examples, witnesses: Mapping
     """
     if not isinstance(threat, EmbeddingBall) or not isinstance(model, EmbeddedText) or not witnesses:
         return ()
-    rows = sorted(witnesses)
-    rows = [rows[i] for i in keyed.order(seed, [encoded.ids[row] for row in rows])][:_SNAPPED]
+    rows = keyed.ordered(seed, sorted(witnesses), encoded.ids)[:_SNAPPED]
     changed = total = 0
     for row in rows:
         batch = model.batch(encoded.take([row]))
