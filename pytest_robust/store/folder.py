@@ -45,7 +45,7 @@ class Folder:
 
     def finished(self, key: str) -> tuple[Evaluation, Arrays] | None:
         """The check of this key, and what was kept with it to recognise its model by; None when there is none."""
-        found = self._read(self._check(key))
+        found = read_or_give_up(self._check(key))
         if found is None:
             return None
         content, arrays = found
@@ -66,7 +66,7 @@ class Folder:
 
     def progress(self, key: str) -> Kept | None:
         """How far a check came that was interrupted."""
-        return self._read(self._unfinished(key))
+        return read_or_give_up(self._unfinished(key))
 
     def keep(self, key: str, content: Mapping[str, Any], arrays: Arrays) -> None:
         """Keep how far a check has come."""
@@ -101,15 +101,6 @@ class Folder:
     def _unfinished(self, key: str) -> Path:
         return self.root / "unfinished" / f"{key}.safetensors"
 
-    def _read(self, path: Path) -> Kept | None:
-        try:
-            return files.read_arrays(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, DamagedError) as error:
-            give_up(path, error)
-            return None
-
     def _write(self, path: Path, content: Mapping[str, Any], arrays: Arrays) -> None:
         try:
             make(self.root)
@@ -117,3 +108,14 @@ class Folder:
         except OSError as error:
             text = f"{path} cannot be written ({unwritten(error)}): the next run starts this check anew"
             warnings.warn(StoreWarning(text), stacklevel=2)
+
+
+def read_or_give_up(path: Path) -> Kept | None:
+    """What the file holds; None where there is none, or it cannot be used, which is said, and it is set aside."""
+    try:
+        return files.read_arrays(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, DamagedError) as error:
+        give_up(path, error)
+        return None

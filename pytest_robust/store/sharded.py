@@ -13,8 +13,7 @@ from pytest_robust.evaluation import Evaluation
 from pytest_robust.evaluation.memory import Arrays, Kept
 from pytest_robust.evaluation.sharding import merged
 from pytest_robust.store import files
-from pytest_robust.store.folder import Folder
-from pytest_robust.store.runs import give_up
+from pytest_robust.store.folder import Folder, read_or_give_up
 from pytest_robust.store.shards import Shards, part_of
 
 
@@ -31,14 +30,7 @@ class OneShard:
         """Nothing: a share is no finished check."""
 
     def progress(self, key: str) -> Kept | None:
-        path = part_of(self.root, key)
-        try:
-            return files.read_arrays(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, DamagedError) as error:
-            give_up(path, error)
-            return None
+        return read_or_give_up(part_of(self.root, key))
 
     def keep(self, key: str, content: Mapping[str, Any], arrays: Arrays) -> None:
         """Raises ShardError where it cannot be written: without it the share is lost."""
