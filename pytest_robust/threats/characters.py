@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pytest_robust.errors import ThreatError
-from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance, within
+from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance, words_within
 from pytest_robust.threats.keyboard import MOST_NEIGHBOURS, neighbours
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -109,16 +109,13 @@ class CharacterEdits(Edits):
 
     def sites(self, text: Text, spans: Sequence[Span] | None = None) -> list[Site]:
         found = []
-        for number, part, inside in within(text, spans):
-            for match in _WORD.finditer(part):
-                start, end = match.span()
-                if end - start < self.shortest or not any(low <= start and end <= high for low, high in inside):
-                    continue
-                trim = 0 if self.ends else 1
-                for i in range(trim, end - start - trim):
-                    options = tuple(self._options(number, start, match[0], i, end - start - trim))
-                    if options:
-                        found.append(Site(number, (start, end), options))
+        trim = 0 if self.ends else 1
+        for number, match in words_within(text, spans, _WORD):
+            before = len(match[0]) - trim
+            for i in range(trim, before) if len(match[0]) >= self.shortest else ():
+                options = tuple(self._options(number, match.start(), match[0], i, before))
+                if options:
+                    found.append(Site(number, match.span(), options))
         return found
 
     def measure(self, clean: Text, changed: Text, most: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -201,12 +202,18 @@ def edited(text: Text, edits: Iterable[Edit]) -> Text:
     return parts[0] if isinstance(text, str) else tuple(parts)
 
 
-def within(text: Text, spans: Sequence[Span] | None) -> Iterator[tuple[int, str, list[Span]]]:
-    """Each part of a text with its number and the spans, counted within it, that may be changed."""
+def words_within(text: Text, spans: Sequence[Span] | None, word: re.Pattern[str]) -> Iterator[tuple[int, re.Match[str]]]:
+    """The words of a text that may be changed, each with the number of its part.
+
+    Args:
+        spans: see ``Edits.sites``. word: what a word is.
+    """
     begin = 0
     for number, part in enumerate(as_parts(text)):
         inside = [(0, len(part))] if spans is None else [(start - begin, end - begin) for start, end in spans]
-        yield number, part, inside
+        for match in word.finditer(part):
+            if any(low <= match.start() and match.end() <= high for low, high in inside):
+                yield number, match
         begin += len(part)
 
 

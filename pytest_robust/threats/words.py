@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pytest_robust.budget import Budget
 from pytest_robust.errors import ThreatError
-from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance, within
+from pytest_robust.threats.edits import Edit, Edits, Site, Span, Text, as_parts, distance, words_within
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
@@ -64,13 +64,10 @@ class WordEdits(Edits):
 
     def sites(self, text: Text, spans: Sequence[Span] | None = None) -> list[Site]:
         found = []
-        for number, part, inside in within(text, spans):
-            for match in _WORD.finditer(part):
-                start, end = match.span()
-                if any(low <= start and end <= high for low, high in inside):
-                    options = tuple(Edit(number, start, end, word) for word in self._substitutes(match[0]))
-                    if options or self.is_open:
-                        found.append(Site(number, (start, end), options))
+        for number, match in words_within(text, spans, _WORD):
+            options = tuple(Edit(number, *match.span(), word) for word in self._substitutes(match[0]))
+            if options or self.is_open:
+                found.append(Site(number, match.span(), options))
         return found
 
     def filled(self, site: Site, words: Sequence[str]) -> Site:
