@@ -103,6 +103,17 @@ class EmbeddedText(ABC):
     def _observed(self, output: object, batch_size: int) -> Tensor:
         """What of the module's output counts: (B, ...), or (B, L, ...) with a row for every token."""
 
+    def _of_tokens(self, found: object, batch_size: int, wanted: str, advice: str) -> Tensor:
+        """``found``, float32 or float64, where it is (B, L, ...) with a row for every token.
+
+        Raises:
+            ModelError: it is not; ``wanted`` is what is needed, and ``advice`` what to do.
+        """
+        if isinstance(found, Tensor) and found.ndim == 3 and len(found) == batch_size:
+            return found if found.dtype == torch.float64 else found.float()
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ModelError(f"{self.name} returned {shape} for a batch of {batch_size}, where {wanted} needed; {advice}")
+
     def _judged(self, observed: Tensor, context: dict[str, Tensor]) -> Tensor:
         """(B, C) logits of what was observed."""
         return observed

@@ -89,7 +89,7 @@ class Retriever(EmbeddedText):
             raise ModelError(f"{type(module).__name__} has a decoder; a retriever is an encoder, as AutoModel loads it")
 
     def _class_names(self, given: Sequence[str] | None) -> tuple[str, ...]:
-        return "holds", "fluctuates"
+        return CLASSES
 
     def read(self, data: object) -> Examples:
         """Examples of ``(query, relevant)``, or of queries alone; see ``Corpus.read``."""
@@ -108,13 +108,8 @@ class Retriever(EmbeddedText):
 
     def _observed(self, output: object, batch_size: int) -> Tensor:
         hidden = getattr(output, "last_hidden_state", output[0] if isinstance(output, tuple) else output)
-        if not isinstance(hidden, Tensor) or hidden.ndim != 3 or len(hidden) != batch_size:
-            shape = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
-            raise ModelError(
-                f"{self.name} returned {shape} for a batch of {batch_size}, where hidden states (batch, tokens, dimensions) "
-                "are needed; load the encoder with AutoModel"
-            )
-        return hidden if hidden.dtype == torch.float64 else hidden.float()
+        wanted = "hidden states (batch, tokens, dimensions) are"
+        return self._of_tokens(hidden, batch_size, wanted, "load the encoder with AutoModel")
 
     def _judged(self, observed: Tensor, context: dict[str, Tensor]) -> Tensor:
         scores = self._scores(observed, context["attention_mask"])

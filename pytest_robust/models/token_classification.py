@@ -68,13 +68,7 @@ class TokenClassifier(EmbeddedText):
 
     def _observed(self, output: object, batch_size: int) -> Tensor:
         logits = getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
-        if not isinstance(logits, Tensor) or logits.ndim != 3 or len(logits) != batch_size:
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ModelError(
-                f"{self.name} returned {shape} for a batch of {batch_size}, where (batch, tokens, tags) is needed; "
-                "return the logits of every token"
-            )
-        return logits if logits.dtype == torch.float64 else logits.float()
+        return self._of_tokens(logits, batch_size, "(batch, tokens, tags) is", "return the logits of every token")
 
     def _judged(self, observed: Tensor, context: dict[str, Tensor]) -> Tensor:
         gold = context[_GOLD]
