@@ -101,7 +101,7 @@ def content_id(item: Tensor | Mapping[str, Tensor] | Text, label: int, reference
     elif isinstance(item, Tensor):
         parts = [("", item)]
     else:
-        parts = [("", text) for text in ((item,) if isinstance(item, str) else item)]
+        parts = [("", text) for text in parts_of(item)]
     for key, part in parts:
         if isinstance(part, Tensor):
             head, body = f"{key}:{part.dtype}:{tuple(part.shape)}", _bytes(part)
@@ -117,6 +117,11 @@ def content_id(item: Tensor | Mapping[str, Tensor] | Text, label: int, reference
 
 def _encoded(text: str) -> bytes:
     return text.encode(errors="surrogatepass")  # text from the web holds lone surrogates
+
+
+def parts_of(text: Text) -> tuple[str, ...]:
+    """The parts of a text: itself, or those of a pair."""
+    return (text,) if isinstance(text, str) else text
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pytest_robust.data.examples import Examples, Inputs, Text
+from pytest_robust.data.examples import Examples, Inputs, Text, parts_of
 from pytest_robust.errors import PreflightError
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.options import Led, Mixture, Options, table
@@ -188,8 +188,7 @@ class Edited(Seen[EmbeddedText | TextFunction]):
         return self._options[row]
 
     def _tokenised(self, row: int) -> Options:
-        text = self._texts[row]
-        parts = (text,) if isinstance(text, str) else text
+        parts = parts_of(self._texts[row])
         numbers: dict[tuple[int, int, int], int] = {}
         word, site, place, pieces = [], [], [], []
         for s, one in enumerate(self._sites[row]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pytest_robust.data.examples import Text
+from pytest_robust.data.examples import Text, parts_of
 from pytest_robust.errors import ModelError, PreflightError
 
 Span = tuple[int, int]
@@ -84,7 +84,7 @@ def is_inside(place: Span | None, spans: Sequence[Span]) -> bool:
 
 def _ends(text: Text) -> list[int]:
     ends: list[int] = []
-    for part in (text,) if isinstance(text, str) else text:
+    for part in parts_of(text):
         ends.append((ends[-1] if ends else 0) + len(part))
     return ends
 

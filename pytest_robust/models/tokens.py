@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_robust.data.examples import Column, Inputs
+from pytest_robust.data.examples import Column, Inputs, parts_of
 from pytest_robust.errors import PreflightError
 
 FIXED = "fixed token"
@@ -69,7 +69,7 @@ class Tokens:
             raise PreflightError(
                 "inputs: a text model was given tensors; give (text, label) pairs, or a mapping with 'input_ids' and 'label'"
             )
-        texts = [(text,) if isinstance(text, str) else text for text in inputs]
+        texts = [parts_of(text) for text in inputs]
         for i, parts in enumerate(texts):
             if len(parts) > 2:
                 raise PreflightError(f"inputs: example {i} has {len(parts)} texts; give one text, or a pair of them")

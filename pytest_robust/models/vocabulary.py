@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.data.examples import Examples, Text
+from pytest_robust.data.examples import Examples, Text, parts_of
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.spans import blank_before, owners_of, part_begins
 from pytest_robust.models.tokens import Row
@@ -68,7 +68,7 @@ class Vocabulary:
         self, text: Text, tokens: Row, sites: Sequence[Any], grad: Tensor, embedded: Tensor, key: int, most: int
     ) -> Tensor:
         """(W, most) as ``proposed`` gives them, of one text; ``grad``: (L, D) at its tokens."""
-        begins, parts = part_begins(text), (text,) if isinstance(text, str) else text
+        begins, parts = part_begins(text), parts_of(text)
         owners = owners_of(tokens.places, [(begins[s.part] + s.word[0], begins[s.part] + s.word[1]) for s in sites])
         along = grad.new_zeros(len(sites) + 1, grad.shape[1])
         along.index_add_(0, torch.tensor(owners, device=grad.device), grad[: len(owners)])
