@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import resource
 import subprocess
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +28,13 @@ def show(rows: Sequence[Sequence[object]], headers: Sequence[str], *notes: str) 
     print(
         "", f"{versions}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} torch threads", *notes, sep="\n", flush=True
     )
+
+
+def quiet() -> None:
+    """One torch thread, and nothing said but the table: transformers talks of every model it loads."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
 
 
 def middle(values: Sequence[float]) -> tuple[float, float, float]:

@@ -9,15 +9,13 @@ searched, and in small balls around the embeddings. Vectors of documents are kep
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import torch
-from common import show
+from common import quiet, show
 
 from pytest_robust import CharacterEdits, EmbeddingBall, Retriever, evaluate, fluctuation
 from pytest_robust.threats import Threat
@@ -58,9 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=20, help="queries that are searched (20)")
     parser.add_argument("--cache", type=Path, help="file for the vectors of the documents")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    quiet()
 
     from transformers import AutoModel, AutoTokenizer
 

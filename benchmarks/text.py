@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import show
+from common import quiet, show
 
 from pytest_robust import CharacterEdits, EmbeddingBall, Noise, WordEdits, evaluate
 from pytest_robust.evaluation import Evaluation
@@ -160,9 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=200, help="test sentences (200)")
     parser.add_argument("--epochs", type=int, default=5, help="of training (5)")
     args = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    quiet()
 
     model, tokens = trained(sentences(args.data / args.set / "train.txt"), args.epochs)
     data = sentences(args.data / args.set / "test.txt")[: args.n]

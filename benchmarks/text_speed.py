@@ -9,14 +9,13 @@ engine looks at the last point once more, which is one forward pass in thirty. E
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import show
+from common import quiet, show
 from overhead import BARE, OURS, Run, measure, middle, ratios
 from text import sentences
 from torch import Tensor, nn
@@ -80,8 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5, help="turns (5)")
     parser.add_argument("--target", type=float, default=1.15, help="exit status 1 above this ratio (1.15)")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
+    quiet()
 
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -11,16 +11,14 @@ typo has chrF(source, changed source) + relative loss of chrF above 1 (Michel et
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import show
+from common import quiet, show
 from text import tokenizer
 
 from pytest_robust import CharacterEdits, Translator, evaluate
@@ -82,9 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--searched", type=int, default=30, help="of these, how many are attacked (30)")
     parser.add_argument("--epochs", type=int, default=20, help="of training (20)")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    quiet()
     from sacrebleu.metrics.chrf import CHRF
 
     lines = [line.split("\t")[:2] for line in args.data.read_text(encoding="utf-8").splitlines() if "\t" in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 
@@ -42,11 +43,12 @@ def load(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def same_torch():
-    """The scripts set threads and seed, as programs may."""
+    """The scripts set threads, seed and what is logged, as programs may."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         yield
     torch.set_num_threads(threads)
+    logging.disable(logging.NOTSET)
 
 
 def test_linear_is_exact(load, capsys):
