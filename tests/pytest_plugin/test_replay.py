@@ -166,8 +166,8 @@ def test_the_weakest_hit_of_a_report_is_reproduced_by_the_line_it_prints(project
     ],
 )
 def test_no_line_promises_what_is_not_stored(project, call, why):
-    opaque = "net = nets.networks.Wrapped(nets.trained, lambda inner, x: inner(x))\nnet.opaque = open(__file__)\n"
-    project.tests(f"import nets\n{opaque}def test_a(robust):\n    {call}\n    assert False\n")
+    opaque = "net = nets.networks.Wrapped(nets.trained, lambda inner, x: inner(x))\nnet.opaque = threading.Lock()\n"
+    project.tests(f"import nets, threading\n{opaque}def test_a(robust):\n    {call}\n    assert False\n")
     result = project.run("-W", "ignore")
     result.assert_outcomes(failed=1)
     assert "weakest hit" in result.stdout.str()
