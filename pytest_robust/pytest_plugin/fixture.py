@@ -28,6 +28,7 @@ from pytest_robust.pytest_plugin.marker import Declared, Default
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge, verdict_error
 from pytest_robust.pytest_plugin.regressions import at_baseline, compared
+from pytest_robust.pytest_plugin.retraining import Failed, wanted
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
 from pytest_robust.store.runs import check_file
@@ -50,6 +51,8 @@ class Checks:
     """In a shard, what it has attacked of each check, instead of the records."""
     errors: dict[str, str] = field(default_factory=dict)
     """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
+    failed: list[Failed] = field(default_factory=list)
+    """Those whose models are still to be retrained."""
     witnesses: int = 0
     """Stored adversarial examples that the model was held against."""
     missed: str | None = None
@@ -115,6 +118,7 @@ class Robust:
         draws: int | None = None,
         waive: Mapping[str, str] | None = None,
         autocast: bool = False,
+        train_data: Any = None,
     ) -> Evaluation:
         """Evaluate the model on the data under attack.
 
@@ -127,6 +131,7 @@ class Robust:
             max_drop: drop of robust accuracy against the baseline that is too much, instead of the run's margin.
             confidence, attacks, n, profile, seed, device: see the command line.
             name: tells several checks of one test apart in reports.
+            train_data: what to train on with ``--robust-retrain``, instead of what the fixture ``robust_trainer`` names.
 
         Raises:
             AssertionError: robust accuracy is below the floor, or reaches it in an evaluation that is no evidence.
@@ -190,6 +195,9 @@ class Robust:
                 if self._budget is not None:
                     family = id.replace(budget_id(self._settings, self._declared, self._budget), "*")
                 self._remember(id, evaluation, asked, family=family)
+                if self._settings.retrain and id in self._checks.records and wanted(self._checks.records[id]):
+                    failed = Failed(evaluation, self._checks.records[id], asked, data, train_data)
+                    self._checks.failed.append(failed)
         if id in self._checks.records:
             judge(self._checks.records[id])
         return self._checks.evaluations[id]

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_robust.budget import Budget
 from pytest_robust.errors import RobustError
-from pytest_robust.pytest_plugin import collect, hookspecs, replay_session
+from pytest_robust.pytest_plugin import collect, hookspecs, replay_session, retraining
 from pytest_robust.pytest_plugin.collect import CHECKS, SETTINGS, is_robust
 from pytest_robust.pytest_plugin.compare import explain
 from pytest_robust.pytest_plugin.fixture import Checks, Robust, error_line
@@ -73,8 +73,24 @@ def robust(request: pytest.FixtureRequest) -> Robust:
     return collect.bind(request.node, budget)
 
 
+@pytest.fixture
+def robust_trainer() -> dict[str, object]:
+    """What ``--robust-retrain`` trains on, and how: a mapping of arguments of ``pytest_robust.retrain``, ``train_data``
+    among them. A project defines a fixture of this name; this one names nothing.
+    """
+    return {}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        return (yield from _judged(item))
+    finally:
+        # While the test's fixtures are still there.
+        retraining.after(item, _checks(item).failed)
+
+
+def _judged(item: pytest.Item) -> Generator[None, None, None]:
     missed = _checks(item).missed
     try:
         yield

@@ -238,6 +238,8 @@ class Ledger:
             terminalreporter.section("robustness")
             for line in share.table(self._share):
                 write(line)
+        for line in self._retrained():
+            write(line)
         for note in self._notes:
             write(note, yellow=True)
         for problem in self._problems:
@@ -256,6 +258,15 @@ class Ledger:
             write(share.summary(self._share), bold=True, red=not self._share["complete"])
         if self._run is not None and "selfcheck" in self._run:
             self._show_selfcheck(terminalreporter, self._run["selfcheck"], quiet=quiet)
+
+    def _retrained(self) -> list[str]:
+        """A line or two for each model that was to be retrained."""
+        checks = [] if self._run is None else [check for check in self._run["checks"] if check["retrained"] is not None]
+        if not checks:
+            return []
+        from pytest_robust.reports import words
+
+        return [f"retrained {check['id']}: {text}" for check in checks for text in words.retrained(check)[:2]]
 
     @staticmethod
     def _show_selfcheck(reporter: pytest.TerminalReporter, outcome: dict[str, Any], *, quiet: bool) -> None:

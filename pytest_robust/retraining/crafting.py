@@ -60,7 +60,12 @@ def begun(
 
     Args:
         labels, keys: (B,) int64 on the batch's device. share: of the budget.
+
+    Raises:
+        ValueError: an attack with targets, for which clean logits would have to be known.
     """
+    if attack.n_targets:
+        raise ValueError(f"{attack.name} drives towards targets, and training has none; use one without, such as PGD('ce')")
     x = batch.x.detach()
     region = threat.region(x, batch.free)
     if share < 1:

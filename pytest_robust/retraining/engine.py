@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import time
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -114,7 +116,7 @@ def retrain(
         ThreatError: the threat is not for this model. RobustError: the checkpoint is of another training.
         ValueError, TypeError: an argument that cannot be used.
     """
-    _checked(epochs, batch_size, optimizer, scheduler)
+    _checked(epochs, batch_size, optimizer, scheduler, check)
     name, way = method_for(method, threat)
     objective = objective or Untargeted()
     floor = None if min_accuracy is None else parse_floor(min_accuracy)
@@ -186,7 +188,12 @@ def retrain(
     )
 
 
-def _checked(epochs: int | None, batch_size: int | None, optimizer: object, scheduler: object) -> None:
+def _checked(
+    epochs: int | None, batch_size: int | None, optimizer: object, scheduler: object, check: Mapping[str, Any]
+) -> None:
+    unknown = [name for name in check if name not in inspect.signature(evaluate).parameters]
+    if unknown:
+        raise TypeError(f"retrain() and evaluate() know no argument {unknown[0]!r}")
     for what, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value is not None and not (isinstance(value, Integral) and value >= 1):
             raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")

@@ -7,13 +7,13 @@ rises, and under a real attack falls to nothing (Wong et al., "Fast is better th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 _FALL = 0.10
 """A fall of robust accuracy below its running mean that no noise explains, where it is also three standard errors."""
 _GAP = 0.30
-"""Accuracy under the fast attack minus that under the strong one: beyond it, the fast one is blind."""
+"""How much wider than at its narrowest the gap between the accuracies under a fast and a strong attack may become."""
 _MEMORY = 0.7
 _CHANCE = 1.2
 
@@ -40,11 +40,13 @@ class Guard:
     """Judges probes in turn.
 
     Attributes:
-        usual: running mean of the strong accuracy, None at first. best_clean: the highest clean accuracy seen.
+        usual: running mean of the strong accuracy, None at first. best_clean: the highest clean accuracy seen. gap: the
+            narrowest between the two attacks.
     """
 
     usual: float | None = None
-    best_clean: float = field(default=0.0)
+    best_clean: float = 0.0
+    gap: float = 1.0
 
     def judge(self, probe: Probe) -> str | None:
         """Why training has collapsed, in words; None where it has not. A probe that is judged so leaves no trace."""
@@ -55,14 +57,15 @@ class Guard:
         if self.best_clean - clean > _FALL and clean <= chance:
             return f"clean accuracy is {_percent(clean)}, that of a guess, after {_percent(self.best_clean)}"
         if self.usual is not None:
-            if fast - strong > _GAP and strong < self.usual:
+            # A standard model begins with a gap; one that grows while PGD still gains is learning, not hiding.
+            if fast - strong > self.gap + _GAP and strong <= self.usual:
                 step = f"{_percent(fast)} are right under a single step"
-                return f"{step} and {_percent(strong)} under PGD, fewer than before: the step has gone blind"
+                return f"{step} and {_percent(strong)} under PGD, no more than before: the step has gone blind"
             error = math.sqrt(self.usual * (1 - self.usual) / probe.n)
             if self.usual - strong > max(_FALL, 3 * error):
                 return f"accuracy under PGD fell to {_percent(strong)} from {_percent(self.usual)}"
         self.usual = strong if self.usual is None else _MEMORY * self.usual + (1 - _MEMORY) * strong
-        self.best_clean = max(self.best_clean, clean)
+        self.best_clean, self.gap = max(self.best_clean, clean), min(self.gap, fast - strong)
         return None
 
     def forget(self) -> None:
@@ -70,7 +73,7 @@ class Guard:
         self.usual = None
 
     def state(self) -> dict[str, Any]:
-        return {"usual": self.usual, "best_clean": self.best_clean}
+        return asdict(self)
 
 
 def _percent(share: float) -> str:

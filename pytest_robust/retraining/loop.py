@@ -129,7 +129,7 @@ class Training:
         return {
             "course": self.course.plain(),
             "weights": state_of(self.updater.module),
-            "average": {"state": self.average.state, "updates": self.average.updates},
+            "average": self.average.plain(),
             "optimizer": self.updater.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "guard": self.guard.state(),
@@ -147,7 +147,7 @@ class Training:
         updater = self.updater
         self.course = Course.of(state["course"])
         put(updater.module, state["weights"])
-        self.average.state, self.average.updates = state["average"]["state"], state["average"]["updates"]
+        self.average.load(state["average"])
         updater.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
@@ -271,7 +271,7 @@ class Training:
         """A state to go back to."""
         self._good = {
             "weights": state_of(self.updater.module),
-            "average": copy.deepcopy({"state": self.average.state, "updates": self.average.updates}),
+            "average": copy.deepcopy(self.average.plain()),
             "optimizer": copy.deepcopy(self.updater.optimizer.state_dict()),
         }
 
@@ -279,8 +279,7 @@ class Training:
         """To the last good state, with half the learning rate and a stronger attack; or to the end."""
         course, updater = self.course, self.updater
         put(updater.module, self._good["weights"])
-        self.average.state = copy.deepcopy(self._good["average"]["state"])
-        self.average.updates = self._good["average"]["updates"]
+        self.average.load(self._good["average"])
         updater.optimizer.load_state_dict(copy.deepcopy(self._good["optimizer"]))
         self.guard.forget()
         if course.returns == _RETURNS:

@@ -43,9 +43,10 @@ def _trades(clean: Tensor, adversarial: Tensor, labels: Tensor, loss: Loss, beta
 def _mart(clean: Tensor, adversarial: Tensor, labels: Tensor, loss: Loss, beta: float) -> Tensor:
     """Boosted cross-entropy, and the divergence where the clean prediction is unsure (Wang et al., ICLR 2020, eq. 8-11)."""
     truth = _soft(labels, adversarial)
-    probabilities = softmax(adversarial, 1)
-    others = (probabilities * (1 - truth)).amax(1)
-    boosted = loss(adversarial, labels) - torch.log1p(-others.clamp_max(1 - 1e-6))
+    rival = (softmax(adversarial, 1) * (1 - truth)).argmax(1, keepdim=True)
+    # log(1 - p) of the rival as the sum of the others: exact where the model is sure of it, too.
+    rest = adversarial.scatter(1, rival, -torch.inf).logsumexp(1) - adversarial.logsumexp(1)
+    boosted = loss(adversarial, labels) - rest
     sure = (softmax(clean, 1) * truth).sum(1)
     return boosted + beta * _divergence(clean, adversarial) * (1 - sure)
 

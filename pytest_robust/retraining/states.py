@@ -29,7 +29,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What ``write_state`` wrote, equal in types and in every bit.
+    """What ``write_state`` wrote, equal in types and in every bit; tensors on the CPU, wherever they were.
 
     Raises:
         FileNotFoundError: there is no such file. OSError: it cannot be read. DamagedError: it is not whole, or not of that
@@ -52,7 +52,7 @@ def _packed(value: object, arrays: Arrays, name: str) -> Plain:
         dtype, raw = str(value.dtype).removeprefix("torch."), value.detach().cpu().contiguous()
         # numpy has no bfloat16, and other types to come: bytes are all that has to be kept.
         arrays[name] = raw.view(-1).view(torch.uint8).numpy() if raw.numel() else np.zeros(0, np.uint8)
-        return {"tensor": name, "dtype": dtype, "shape": list(value.shape), "device": str(value.device)}
+        return {"tensor": name, "dtype": dtype, "shape": list(value.shape)}
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {"array": name}
@@ -84,7 +84,7 @@ def _unpacked(plain: Plain, arrays: Mapping[str, Any]) -> Any:
     dtype = getattr(torch, plain["dtype"])
     raw = torch.from_numpy(np.array(arrays[plain["tensor"]]))
     flat = raw.view(dtype) if raw.numel() else torch.zeros(0, dtype=dtype)
-    return flat.view(plain["shape"]).to(plain["device"])
+    return flat.view(plain["shape"])
 
 
 def random_state() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pytest_robust.retraining.crafting import begun, craft
 from pytest_robust.retraining.feeding import Part
 from pytest_robust.retraining.outer import OUTERS, Loss
 from pytest_robust.retraining.recipe import Method, Recipe
+from pytest_robust.retraining.states import random_state, set_random_state
 from pytest_robust.retraining.weights import perturbed
 from pytest_robust.threats import Threat
 
@@ -56,7 +57,10 @@ class Updater:
             )
         self.optimizer.zero_grad(set_to_none=True)
         if self.recipe.awp:
+            statistics = [buffer.clone() for buffer in self.module.buffers()]
             self._at(part, crafted.x).backward()
+            for buffer, before in zip(self.module.buffers(), statistics, strict=True):
+                buffer.copy_(before)  # this pass is for the direction alone
             spread.average_gradients(self.module)
             gradients = {name: p.grad for name, p in self.module.named_parameters() if p.grad is not None}
             self.optimizer.zero_grad(set_to_none=True)
@@ -76,11 +80,11 @@ class Updater:
         """
         attack, method = self.method.attack, self.method
         live = begun(part.batch, part.hard, self.threat, self.objective, attack, keys, share)
-        first, dropout = torch.zeros(()), torch.get_rng_state()
+        first, dropout = torch.zeros(()), random_state()
         self.optimizer.zero_grad(set_to_none=True)
         for number in range(method.replays):
             if method.accumulate:
-                torch.set_rng_state(dropout)  # one network per batch: the same units are dropped at each step
+                set_random_state(dropout)  # one network per batch: the same units are dropped at each step
             live.x = live.x.detach().requires_grad_()
             loss = self._at(part, live.x)
             (loss / method.replays if method.accumulate else loss).backward()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _TINY = 1e-12
+_COARSE = (torch.bfloat16, torch.float16)
 
 State = dict[str, Tensor]
 
@@ -37,7 +39,8 @@ class Average:
         self._module, self._decay = module, decay
         self._averaged = {name for name, _ in module.named_parameters(remove_duplicate=False)}
         self.updates = 0
-        self.state = state_of(module)
+        # Of bfloat16 weights the average would not move: a thousandth is rounded away.
+        self.state = {name: t.float() if t.dtype in _COARSE else t for name, t in state_of(module).items()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -45,10 +48,20 @@ class Average:
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         for name, tensor in self._module.state_dict(keep_vars=True).items():
             if name in self._averaged and tensor.is_floating_point():
-                self.state[name].lerp_(tensor.detach(), 1 - decay)
+                self.state[name].lerp_(tensor.detach().to(self.state[name].dtype), 1 - decay)
             else:
                 self.state[name].copy_(tensor.detach())
         self.updates += 1
+
+    def plain(self) -> dict[str, Any]:
+        """What ``load`` takes."""
+        return {"state": self.state, "updates": self.updates}
+
+    def load(self, plain: Mapping[str, Any]) -> None:
+        """Become what ``plain`` was of, on the device that this is on."""
+        for name, tensor in self.state.items():
+            tensor.copy_(plain["state"][name])
+        self.updates = plain["updates"]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

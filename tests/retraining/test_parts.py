@@ -74,6 +74,11 @@ def test_noisy_fgsm_steps_from_noise_and_is_not_projected(threat):
     assert ((moved - x) * away(module, y)).sum(1).mean() > 0
 
 
+def test_attacks_with_targets_are_refused():
+    with pytest.raises(ValueError, match="fgsm-t drives towards targets, and training has none"):
+        crafted(linear(), torch.rand(2, 4), torch.arange(2), Linf(0.1), FGSM("margin-t", n_targets=1))
+
+
 def test_what_is_broken_on_the_way_is_noticed():
     module, x, y = linear(), torch.rand(30, 4), torch.arange(30) % 2
     found = crafted(module, x, y, Linf(0.3, bounds=None), FGSM("ce"))
@@ -126,6 +131,16 @@ def test_the_average_follows_its_closed_form_and_aliases_nothing():
     assert all(torch.equal(own[name], tensor) for name, tensor in module.state_dict().items())
 
 
+def test_the_average_of_coarse_weights_moves():
+    module = nn.Linear(2, 2).bfloat16()
+    average = Average(module, 0.995)
+    with torch.no_grad():
+        module.weight += 1
+    for _ in range(2000):
+        average.update()
+    torch.testing.assert_close(average.state["weight"], module.weight.detach().float(), rtol=1e-3, atol=0)
+
+
 def test_weights_are_perturbed_by_their_norm_and_come_back_bit_by_bit():
     module = nn.Linear(3, 2)
     before = state_of(module)
@@ -138,6 +153,12 @@ def test_weights_are_perturbed_by_their_norm_and_come_back_bit_by_bit():
     assert torch.equal(module.weight, before["weight"])
 
 
+def test_mart_pushes_a_sure_mistake_too():
+    logits = torch.tensor([[0.0, 40.0, 0.0]], requires_grad=True)
+    OUTERS["mart"].loss(logits.detach(), logits, torch.tensor([0]), usual, 5.0).sum().backward()
+    assert logits.grad[0, 1] > 1.5, "1 of the cross-entropy, and 1 of the boost"
+
+
 def probe(clean=90, fast=60, strong=50, loss=1.0, n_classes=10):
     return Probe(clean, fast, strong, 100, loss, n_classes)
 
@@ -147,7 +168,7 @@ def probe(clean=90, fast=60, strong=50, loss=1.0, n_classes=10):
     [
         (probe(loss=math.nan), "the loss is nan"),
         (probe(clean=11, fast=10, strong=9), "that of a guess"),
-        (probe(fast=85, strong=49), "the step has gone blind"),
+        (probe(fast=95, strong=49), "the step has gone blind"),
         (probe(fast=30, strong=20), "fell to 20.0% from 50.0%"),
     ],
 )
@@ -157,6 +178,12 @@ def test_the_guard_tells_a_collapse(found, why):
     before = guard.state()
     assert why in guard.judge(found)
     assert guard.state() == before
+
+
+def test_the_guard_tells_a_step_that_was_blind_from_the_start():
+    guard = Guard()
+    assert guard.judge(probe(fast=10, strong=0)) is None
+    assert "the step has gone blind" in guard.judge(probe(fast=95, strong=0))
 
 
 def test_the_guard_lets_noise_and_a_rising_budget_pass():
