@@ -151,7 +151,7 @@ def retrain(
         training = Training(
             updater,
             feed,
-            Validation(views[1], examples, sized, objective, seed),
+            Validation(Passes(views[1], feed.size), examples, sized, objective, seed),
             None if scheduler is None else scheduler(found),
             floor=None if floor is None else float(floor),
             most_seconds=None if max_minutes is None else 60 * max_minutes,
@@ -182,8 +182,8 @@ def retrain(
         looks=tuple(course.looks),
         best=course.best_look,
         events=tuple(course.events),
-        cost=Cost(passes.forward, passes.backward, time.perf_counter() - began),
-        epochs=(passes.forward + passes.backward) / (2 * feed.size),
+        cost=Cost(*training.spent, time.perf_counter() - began),
+        epochs=sum(training.spent) / (2 * feed.size),
         data=digest(sorted(feed.ids)) if feed.ids else None,
     )
 

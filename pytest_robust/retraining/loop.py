@@ -17,6 +17,7 @@ from scipy.stats import beta as beta_distribution
 from torch.optim.lr_scheduler import LRScheduler
 
 from pytest_robust.attacks import FGSM, Attack
+from pytest_robust.evaluation.passes import Passes
 from pytest_robust.regression import Paired
 from pytest_robust.retraining import spread
 from pytest_robust.retraining.feeding import Feed, keys_of
@@ -32,7 +33,8 @@ _ON_LOOKING = 0.1
 """Passes of the looks, as a share of those of the training, that a look waits for."""
 _LOOKS = 6
 """At least so many in a training."""
-_PROBED = 64
+_VALIDATED, _PROBED = 512, 64
+"""Examples of a look at the average weights, and of the guard's at those in training."""
 _RETURNS = 2
 """How often a collapse is answered by a stronger attack; after the next one training ends."""
 _SURE = 0.95
@@ -93,7 +95,9 @@ class Training:
             scheduler: of the user; stepped after every update. floor: of robust accuracy, at which it is enough.
             save: keeps a state for ``resume``.
         """
-        self.updater, self.feed, self.validation, self.scheduler = updater, feed, validation, scheduler
+        self.updater, self.feed, self.scheduler = updater, feed, scheduler
+        # Edits take a model's passes and a tokenizer's work.
+        self.validation = validation.first(_VALIDATED // (4 if updater.threat.terrain == "edits" else 1))
         self._floor, self._most, self._save, self._report = floor, most_seconds, save, report
         recipe = updater.recipe
         self.average = Average(updater.module, recipe.ema_decay)
@@ -134,7 +138,7 @@ class Training:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "guard": self.guard.state(),
             "method": self._method_name,
-            "passes": [self.updater.passes.forward, self.updater.passes.backward],
+            "passes": [[passes.forward, passes.backward] for passes in self._passes],
             "spent_at_look": self._spent_at_look,
             "losses": [float(loss) for loss in self._losses],
             "random": random_state(),
@@ -153,12 +157,22 @@ class Training:
             self.scheduler.load_state_dict(state["scheduler"])
         self.guard = Guard(**state["guard"])
         updater.method = METHODS[state["method"]]
-        updater.passes.forward, updater.passes.backward = state["passes"]
+        for passes, (forward, backward) in zip(self._passes, state["passes"], strict=True):
+            passes.forward, passes.backward = forward, backward
         self._spent_at_look, self._epoch_random, self._good = (
             state[name] for name in ("spent_at_look", "epoch_random", "good")
         )
         self._losses = [torch.tensor(loss, device=updater.view.device) for loss in state["losses"]]
         set_random_state(state["random"])
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Forward and backward passes so far, those of the looks included."""
+        return sum(passes.forward for passes in self._passes), sum(passes.backward for passes in self._passes)
+
+    @property
+    def _passes(self) -> tuple[Passes, Passes]:
+        return self.updater.passes, self.validation.passes
 
     @property
     def _method_name(self) -> str:
@@ -195,8 +209,7 @@ class Training:
             self._finish("")
 
     def _after_update(self) -> None:
-        course, passes = self.course, self.updater.passes
-        spent = passes.forward + passes.backward
+        course, spent = self.course, sum(self.spent)
         late = self._most is not None and spread.any_of(self._seconds() >= self._most)
         last = course.step >= self.steps
         each = max(1, self.steps // _LOOKS)
@@ -222,8 +235,8 @@ class Training:
             collapse = self._collapsed(loss)
             if collapse is None:
                 with self.average.in_place():
-                    clean, robust = self.validation.robust(updater.passes, self._judge)
-        self._spent_at_look = updater.passes.forward + updater.passes.backward
+                    clean, robust = self.validation.robust(self._judge)
+        self._spent_at_look = sum(self.spent)
         if collapse is not None:
             self._go_back(collapse)
             return
@@ -237,8 +250,8 @@ class Training:
 
     def _collapsed(self, loss: float) -> str | None:
         updater, probe = self.updater, self._probe
-        clean, strong = probe.robust(updater.passes, self._judge)
-        fast = strong if updater.threat.terrain == "edits" else probe.robust(updater.passes, FGSM("ce"))[1]
+        clean, strong = probe.robust(self._judge)
+        fast = strong if updater.threat.terrain == "edits" else probe.robust(FGSM("ce"))[1]
         n_classes = len(probe.encoded.labels.unique())
         return self.guard.judge(Probe(clean, fast, strong, len(probe), loss, n_classes))
 

@@ -1,5 +1,6 @@
 """Training as a whole: what it gains, what it must not touch, what it refuses."""
 
+import copy
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
-from pytest_robust import Linf, evaluate, retrain
+from pytest_robust import Adversary, Linf, evaluate, retrain
 from pytest_robust.conformance.networks import blobs, trained
 from pytest_robust.errors import ModelError, PreflightError, ThreatError
 from pytest_robust.retraining import TrainingProgress
@@ -201,6 +202,25 @@ def test_a_time_limit_ends_training_with_what_there_is():
     found = retrain(trained(), TRAIN, THREAT, max_minutes=1e-9, **QUICK)
     assert found.looks[-1].step == 1
     assert "minutes are over" in found.events[-1].what
+
+
+def test_an_adversary_serves_a_loop_of_the_users_own():
+    model = copy.deepcopy(trained()).train()
+    adversary, (x, y) = Adversary(model, THREAT), TRAIN
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    before = evaluate(model.eval(), TEST, THREAT).accuracy.k
+    model.train()
+    for step in range(150):
+        rows = slice(40 * (step % 10), 40 * (step % 10) + 40)
+        moved = adversary(x[rows], y[rows], share=min(1.0, step / 50))
+        assert model.training
+        assert moved.min() >= 0
+        assert (moved - x[rows]).abs().max() <= 3 * 0.12 * min(1.0, step / 50) + 1e-6
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(moved), y[rows]).backward()
+        optimizer.step()
+    assert evaluate(model.eval(), TEST, THREAT).accuracy.k > before + 10
+    assert adversary.passes.forward == 150 * 40
 
 
 def test_card_and_weights_are_saved(tmp_path):
