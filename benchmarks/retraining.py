@@ -1,10 +1,10 @@
 """Adversarial training at equal compute: pytest_robust.retrain, a plain Madry loop, and ART's adversarial trainers.
 
 Every trainer starts from the same standard network, sees the same images, and stops after as many passes, forward and
-backward together, as retrain took, its looks at validation examples included; they are counted inside the network. All are
-judged on the same test images, by the profile ``release``. "retrain, half" has half the epochs. "x epoch" is the cost in
-epochs of standard training. Exit status 1 when a trainer with as many passes is more robust than "retrain", or when one is
-as robust and right on more images without attack.
+backward together, as retrain took, its looks at validation examples included; they are counted inside the network. All
+are judged on the same test images, by the profile ``release``. "retrain, half" has half the epochs. The others have three
+learning rates, of which the best is shown. "x epoch" is the cost in epochs of standard training. Exit status 1 when a
+trainer with as many passes is more robust than "retrain", or as robust and right on more images without attack.
 
 The digits are those of scikit-learn, under Linf 0.15; with --zoo also mnist_advertorch_std of that folder (see zoo.py),
 under Linf 0.2: 700 images to train on, 300 to test on.
@@ -80,7 +80,10 @@ class Task:
         return 2 * len(self.train[1])
 
 
-Trainer = Callable[[Counted, Task], None]
+Trainer = Callable[[Counted, Task, float], None]
+"""Trains for ever, with this learning rate."""
+RATES = (0.1, 0.03, 0.01)
+"""Tried for every other trainer: the one whose network is most robust on the test images is shown, in its favour."""
 
 
 def batches(task: Task, size: int = 64) -> Iterator[Data]:
@@ -92,18 +95,18 @@ def batches(task: Task, size: int = 64) -> Iterator[Data]:
             yield x[rows], y[rows]
 
 
-def madry(model: Counted, task: Task, steps: int = 7) -> None:
+def madry(model: Counted, task: Task, lr: float) -> None:
     """Adversarial training as in Madry et al., ICLR 2018: PGD of seven steps of eps / 4, with SGD and its usual settings,
     the learning rate falling linearly.
     """
-    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
     generator = torch.Generator().manual_seed(0)
     for x, y in batches(task):
         for group in optimizer.param_groups:
-            group["lr"] = 0.05 * (1 - model.spent / model.most)
+            group["lr"] = lr * (1 - model.spent / model.most)
         model.eval()
         moved = x + task.eps * (2 * torch.rand(x.shape, generator=generator) - 1)
-        for _ in range(steps):
+        for _ in range(7):
             moved = moved.clamp(0, 1).detach().requires_grad_()
             (grad,) = torch.autograd.grad(nn.functional.cross_entropy(model(moved), y), moved)
             moved = (moved + task.eps / 4 * grad.sign()).clamp(x - task.eps, x + task.eps)
@@ -113,18 +116,18 @@ def madry(model: Counted, task: Task, steps: int = 7) -> None:
         optimizer.step()
 
 
-def _art(model: Counted, task: Task) -> Any:
+def _art(model: Counted, task: Task, lr: float) -> Any:
     classifier = import_module("art.estimators.classification").PyTorchClassifier
-    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
     shape = tuple(task.train[0].shape[1:])
     return classifier(
         model, nn.CrossEntropyLoss(), shape, 10, optimizer=optimizer, clip_values=(0.0, 1.0), device_type="cpu"
     )
 
 
-def art_adversarial_trainer(model: Counted, task: Task) -> None:
+def art_adversarial_trainer(model: Counted, task: Task, lr: float) -> None:
     """ART's AdversarialTrainer with PGD of seven steps, all images attacked (ratio 1)."""
-    classifier = _art(model, task)
+    classifier = _art(model, task, lr)
     attacks, trainers = import_module("art.attacks.evasion"), import_module("art.defences.trainer")
     attack = attacks.ProjectedGradientDescentPyTorch(
         classifier, eps=task.eps, eps_step=task.eps / 4, max_iter=7, num_random_init=1, batch_size=64, verbose=False
@@ -133,9 +136,9 @@ def art_adversarial_trainer(model: Counted, task: Task) -> None:
     trainers.AdversarialTrainer(classifier, attack, ratio=1.0).fit(x.numpy(), y.numpy(), batch_size=64, nb_epochs=1000)
 
 
-def art_madry(model: Counted, task: Task) -> None:
+def art_madry(model: Counted, task: Task, lr: float) -> None:
     """ART's AdversarialTrainerMadryPGD, seven steps."""
-    classifier = _art(model, task)
+    classifier = _art(model, task, lr)
     trainers = import_module("art.defences.trainer")
     x, y = task.train
     trainer = trainers.AdversarialTrainerMadryPGD(
@@ -161,44 +164,58 @@ def zoo_task(folder: Path) -> Task:
     return Task(name, module.load(name).model, (x[:700], y[:700]), (x[700:], y[700:]), 0.2)
 
 
-def trained_until(trainer: Trainer, task: Task, most: float) -> tuple[nn.Module, int]:
+def trained_until(trainer: Trainer, task: Task, lr: float, most: float) -> tuple[nn.Module, int]:
     """The network that the trainer makes of the task's with so many passes, and how many it took."""
     counted = Counted(copy.deepcopy(task.model).requires_grad_(True), most)
     # ART takes neither a seed nor a generator.
     torch.manual_seed(0)
     np.random.seed(0)
     with contextlib.suppress(OutOfPassesError):
-        trainer(counted, task)
+        trainer(counted, task, lr)
     return counted.inner.eval().requires_grad_(False), counted.spent
+
+
+def judged(task: Task, model: nn.Module) -> tuple[int, int]:
+    """How many test images survive the profile ``release``, and how many are right without attack."""
+    x, y = task.test
+    with torch.no_grad():
+        predicted = model(x).argmax(1)
+    if len(predicted.unique()) == 1:  # a training that came to nothing
+        return 0, int((predicted == y).sum())
+    result = evaluate(model, task.test, Linf(task.eps), profile="release", device="cpu")
+    return result.accuracy.k, result.clean_accuracy.k
 
 
 def compared(task: Task, *, art: bool) -> tuple[list[list[str]], bool]:
     """The rows of a task, and whether retrain is ahead."""
-    threat = Linf(task.eps)
-    rows: list[list[str]] = []
-    found: dict[str, tuple[int, int]] = {}
+    n, rows = len(task.test[1]), []
 
-    def add(name: str, model: nn.Module, passes: int, seconds: float) -> None:
-        result = evaluate(model, task.test, threat, profile="release", device="cpu")
-        found[name] = (result.accuracy.k, result.clean_accuracy.k)
-        cost = f"{passes / task.epoch:.0f}"
-        rows.append([task.name, name, str(result.clean_accuracy), str(result.accuracy), cost, f"{seconds:.0f}"])
+    def add(name: str, found: tuple[int, int], passes: int, seconds: float) -> None:
+        shares = [f"{100 * k / n:.1f}%" for k in reversed(found)]
+        rows.append([task.name, name, *shares, f"{passes / task.epoch:.0f}", f"{seconds:.0f}"])
 
-    add("as it was", task.model, 0, 0.0)
-    whole = 0
-    epochs = None
+    add("as it was", judged(task, task.model), 0, 0.0)
+    epochs, ours, whole = None, (0, 0), 0
     for name in ("retrain", "retrain, half"):
         began = time.process_time()
-        made = retrain(task.model, task.train, threat, epochs=epochs, device="cpu")
-        spent, epochs = made.cost.forward + made.cost.backward, made.recipe.epochs // 2
-        whole = whole or spent
-        add(name, made.model, spent, time.process_time() - began)
+        made = retrain(task.model, task.train, Linf(task.eps), epochs=epochs, device="cpu")
+        seconds, spent = time.process_time() - began, made.cost.forward + made.cost.backward
+        found = judged(task, made.model)
+        if epochs is None:
+            ours, whole, epochs = found, spent, made.recipe.epochs // 2
+        add(name, found, spent, seconds)
+    ahead = True
     for name, trainer in {**OTHERS, **(ART if art else {})}.items():
-        began = time.process_time()
-        model, spent = trained_until(trainer, task, whole)
-        add(name, model, spent, time.process_time() - began)
-    ours = found["retrain"]
-    return rows, all(found[name] <= ours for name in (*OTHERS, *ART) if name in found)
+        best: tuple[tuple[int, int], float, int, float] = ((-1, 0), 0.0, 0, 0.0)
+        for lr in RATES:
+            began = time.process_time()
+            model, spent = trained_until(trainer, task, lr, whole)
+            seconds = time.process_time() - began
+            best = max(best, (judged(task, model), lr, spent, seconds))
+        found, lr, spent, seconds = best
+        ahead = ahead and found <= ours
+        add(f"{name}, lr {lr:g}", found, spent, seconds)
+    return rows, ahead
 
 
 def main(argv: list[str] | None = None) -> int:
