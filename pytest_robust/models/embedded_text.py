@@ -189,11 +189,13 @@ class EmbeddedText(ABC):
         size = self.module.get_input_embeddings().weight.shape[0]
         return {i: text for i, text in self._tokens.decoded().items() if i < size}
 
-    @torch.no_grad()
     def embedded(self, ids: Tensor) -> Tensor:
-        """(..., D) embeddings of token ids (...), as the points of ``batch`` are."""
-        # The module, not its weight: some scale what they look up.
-        found: Tensor = self.module.get_input_embeddings()(ids)
+        """(..., D) embeddings of token ids (...), as the points of ``batch`` are. Only of a module in training mode they
+        lead back to the table: retraining on edits has to teach it what pieces of misspelt words mean.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.module.training):
+            # The module, not its weight: some scale what they look up.
+            found: Tensor = self.module.get_input_embeddings()(ids)
         return found
 
     def ordinary(self) -> Tensor:

@@ -178,11 +178,12 @@ class Robust:
                 floor = self._settings.first("fail_under", *floors)
                 alone = self._settings.gating.source is None
                 sharing = shards.asked(self._settings)
+                # Shards need not know the baseline, and must all have one radius.
+                used = asked.threat if sharing is not None else at_baseline(self._settings.gating, id, asked.threat)
                 evaluation = evaluate(
                     asked.model,
                     data,
-                    # Shards need not know the baseline, and must all have one radius.
-                    asked.threat if sharing is not None else at_baseline(self._settings.gating, id, asked.threat),
+                    used,
                     **asked.options,
                     min_accuracy=floor,
                     confidence=None if floor is None else self._settings.first("confidence", asked.chosen.confidence),
@@ -200,7 +201,7 @@ class Robust:
                     family = id.replace(budget_id(self._settings, self._declared, self._budget), "*")
                 self._remember(id, evaluation, asked, family=family)
                 if self._settings.retrain and id in self._checks.records and wanted(self._checks.records[id]):
-                    failed = Failed(evaluation, self._checks.records[id], asked, data, train_data)
+                    failed = Failed(evaluation, used, self._checks.records[id], asked, data, train_data)
                     self._checks.failed.append(failed)
         if id in self._checks.records:
             judge(self._checks.records[id])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation import Evaluation
     from pytest_robust.pytest_plugin.call import Asked
     from pytest_robust.retraining import Retrained, TrainingProgress
+    from pytest_robust.threats import Threat
 
 FOLDER = "retrained"
 FIXTURE = "robust_trainer"
@@ -28,6 +29,11 @@ _NOTHING = (
 )
 _OF_THE_CHECK = ("profile", "attacks", "n", "classes", "non_differentiable", "draws", "waive")
 """Options of the check that its proof has as well, beside those that are arguments of ``retrain`` itself."""
+_OF_TRAINING = (
+    "train_data", "method", "epochs", "max_minutes", "lr", "optimizer", "scheduler", "loss", "beta", "awp", "ema_decay",
+    "eps_warmup", "max_clean_drop", "val_data", "val_split", "batch_size", "seed", "autocast",
+)  # fmt: skip
+"""What the fixture may say: how to train. What is checked, and how, is the check's."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,11 @@ class Failed:
     """A check that missed its floor.
 
     Attributes:
-        data: it was evaluated on. train_data: what the call named to train on, or None.
+        threat: of the evaluation. data: it was evaluated on. train_data: what the call named to train on, or None.
     """
 
     evaluation: Evaluation
+    threat: Threat
     record: Record
     asked: Asked
     data: Any
@@ -62,7 +69,8 @@ def after(item: pytest.Item, failed: list[Failed]) -> None:
 def _outcome(item: pytest.Item, failed: Failed) -> Record:
     try:
         return _retrained(item, failed, _arguments(item, failed))
-    except Exception as error:
+    except (Exception, pytest.skip.Exception, pytest.fail.Exception) as error:
+        # A skip in the fixture, too: it would take the place of the test's own failure.
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
 
 
@@ -79,6 +87,12 @@ def _arguments(item: pytest.Item, failed: Failed) -> dict[str, Any]:
         arguments["train_data"] = failed.train_data
     if arguments.get("train_data") is None:
         raise ValueError(_NOTHING)
+    strange = [name for name in arguments if name not in _OF_TRAINING]
+    if strange:
+        raise ValueError(
+            f"the fixture {FIXTURE} says {strange[0]}, and may only say how to train: {', '.join(_OF_TRAINING)}; the "
+            "proof is the check as it is"
+        )
     return arguments
 
 
@@ -90,18 +104,19 @@ def _retrained(item: pytest.Item, failed: Failed, arguments: dict[str, Any]) -> 
     folder = memory.root(item.config) / FOLDER / file_of(failed.record["id"]).with_suffix("")
     key = None if evaluation.identity is None else evaluation.identity.check
     started = folder / "unfinished" / (key or "unknown")
-    shown = {name: options[name] for name in ("objective", "normalize", "device", "seed", "autocast")}
+    check |= {name: options[name] for name in ("objective", "normalize", "device")}
     watcher = watch(item.config, item.name)
     try:
         found = retrain(
             failed.asked.model,
-            threat=failed.asked.threat,
+            threat=failed.threat,
             test_data=failed.data,
             min_accuracy=evaluation.floor,
             before=evaluation,
             checkpoint=started,
             progress=_shown(watcher, item.name),
-            **{**shown, **check, **arguments},
+            **check,
+            **arguments,
         )
     finally:
         watcher.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, device, nn
 
 from pytest_robust.errors import ModelError
 from pytest_robust.evaluation.passes import Passes
@@ -42,13 +42,12 @@ class Adversary:
             ModelError: a model of texts, whose embeddings are moved and no inputs. ThreatError: no threat for this model.
             ValueError: no such method.
         """
-        adapted = adapt(model, normalize=normalize)
-        if adapted.space != "input":
-            raise ModelError(f"{adapted.name} reads texts, and an Adversary moves inputs; use retrain()")
-        self._adapted, self._threat, self._objective = adapted, threat, objective or Untargeted()
-        self._attack, self._seed, self._step = method_for(method, threat)[1].attack, seed, 0
-        under(adapted, threat)
-        self.passes = Passes(adapted, 2**31)
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"an Adversary moves the inputs of a torch module, got a {type(model).__name__}; use retrain()")
+        self._model, self._threat, self._objective = model, threat, objective or Untargeted()
+        self._normalize, self._attack, self._seed, self._step = normalize, method_for(method, threat)[1].attack, seed, 0
+        self.passes = self._passes()
+        under(self.passes.model, threat)
 
     def __call__(self, inputs: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
         """(B, ...) adversarial inputs for (B, ...) inputs and (B,) labels, detached, on the model's device.
@@ -56,11 +55,21 @@ class Adversary:
         Args:
             share: of the budget: let it rise from 0 over the first third of a training.
         """
-        device = self._adapted.device
-        keys = keys_of(self._seed, self._step, len(inputs), device)
+        if self.passes.model.device != _device(self._model):
+            self.passes = self._passes()  # it was moved since, as trainers do
+        adapted, where = self.passes.model, self.passes.model.device
+        keys = keys_of(self._seed, self._step, len(inputs), where)
         self._step += 1
-        with self._adapted.isolated():
-            batch: Batch = self._adapted.batch(inputs)
+        with adapted.isolated():
+            batch: Batch = adapted.batch(inputs)
             return craft(
-                self.passes, batch, labels.to(device), self._threat, self._objective, self._attack, keys, share=share
+                self.passes, batch, labels.to(where), self._threat, self._objective, self._attack, keys, share=share
             ).x
+
+    def _passes(self) -> Passes:
+        # Where the model is: on another device a copy of it would be asked, with the weights of now.
+        return Passes(adapt(self._model, device=str(_device(self._model)), normalize=self._normalize), 2**31)
+
+
+def _device(model: nn.Module) -> device:
+    return next(model.parameters()).device

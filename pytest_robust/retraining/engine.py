@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pytest_robust.budget import Number, parse_floor
 from pytest_robust.errors import ModelError
@@ -26,6 +26,7 @@ from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.submodules import modules_in
 from pytest_robust.objectives import Objective, Untargeted
 from pytest_robust.random_state import preserved_random_state, seed_random_state
+from pytest_robust.retraining.feeding import input_ids
 from pytest_robust.retraining.history import Report
 from pytest_robust.retraining.kept import Kept
 from pytest_robust.retraining.loop import Training
@@ -117,17 +118,29 @@ def retrain(
         ValueError, TypeError: an argument that cannot be used.
     """
     _checked(epochs, batch_size, optimizer, scheduler, check)
+    ranges = {"val_split": (val_split, 0.9), "ema_decay": (ema_decay, 1), "eps_warmup": (eps_warmup, 1)}
+    for what, (share, most) in ranges.items():
+        if not (0 <= share <= most) or (what == "val_split" and not share):
+            raise ValueError(f"{what} lies between 0 and {most:g}, got {share!r}")
+    if awp < 0 or max_clean_drop < 0:
+        raise ValueError(f"awp and max_clean_drop are not negative, got {awp!r} and {max_clean_drop!r}")
     name, way = method_for(method, threat)
     objective = objective or Untargeted()
     floor = None if min_accuracy is None else parse_floor(min_accuracy)
-    adapted = adapt(copy.deepcopy(model), device=device, normalize=normalize, classes=check.get("classes"))
+    if way.replays and objective.name != Untargeted().name:
+        raise ValueError(f"method {name!r} is untargeted, and the objective is {objective.name}; use 'pgd'")
+    if way.replays and awp:
+        raise ValueError(f"method {name!r} has no adversarial weight perturbation; leave awp out, or use 'pgd'")
+    asked = {name: check.get(name) for name in ("classes", "non_differentiable")}
+    # Adapted first: submodules that are named by themselves are those of the given model.
+    adapted = copy.deepcopy(adapt(model, device=device, normalize=normalize, **asked))
     module = _trainable(adapted)
     began = time.perf_counter()
     with preserved_random_state():
         seed_random_state(seed)
         views = [_view(adapted, threat, objective) for _ in range(2)]
-        tests = frozenset() if test_data is None else frozenset(adapted.read(test_data).ids)
-        source = Source(adapted, views, train_data, val_data, val_split, batch_size, seed)
+        tests = frozenset() if test_data is None else frozenset(input_ids(adapted.read(test_data).inputs))
+        source = Source(adapted, views, train_data, val_data, val_split, batch_size, seed, objective)
         feed, examples, sized = source.read(tests, threat)
         found, rate = (
             (optimizer(_moving(module)), None) if optimizer else usual_optimizer(module, lr, _width(adapted, module))
@@ -141,18 +154,30 @@ def retrain(
             beta=usual_beta(way, beta),
             awp=awp,
             ema_decay=ema_decay,
-            eps_warmup=eps_warmup,
+            # There is no half of an edit.
+            eps_warmup=0.0 if threat.terrain == "edits" else eps_warmup,
             max_clean_drop=max_clean_drop,
             autocast=autocast,
         )
         passes = Passes(views[0], feed.size, torch.bfloat16 if autocast else None)
         updater = Updater(adapted, views[0], module, sized, objective, recipe, way, loss or usual, found, passes)
-        kept = None if checkpoint is None else Kept.of(Path(checkpoint), recipe, sized, feed, module)
+        planned = None if scheduler is None else scheduler(found)
+        if isinstance(planned, ReduceLROnPlateau):
+            raise TypeError("scheduler is a ReduceLROnPlateau, which waits for a metric; give one that counts updates")
+        others = {
+            "the floor": floor,
+            "the objective": objective.name,
+            "the validation data": digest(sorted(examples.ids)),
+            "the optimizer": f"{type(found).__name__} {found.defaults}",
+            "the scheduler": type(planned).__name__,
+            "the loss": getattr(loss or usual, "__qualname__", type(loss).__name__),
+        }
+        kept = None if checkpoint is None else Kept.of(Path(checkpoint), recipe, sized, feed, module, others)
         training = Training(
             updater,
             feed,
             Validation(Passes(views[1], feed.size), examples, sized, objective, seed),
-            None if scheduler is None else scheduler(found),
+            planned,
             floor=None if floor is None else float(floor),
             most_seconds=None if max_minutes is None else 60 * max_minutes,
             save=None if kept is None else kept.write,
@@ -163,21 +188,23 @@ def retrain(
             training.resume(state)
         training.run()
     course = training.course
-    proof: dict[str, Any] = {"device": device, "objective": objective, "normalize": normalize, "seed": seed, **check}
-    proof |= {"min_accuracy": floor, "stop_early": False}
-    if test_data is None:
-        before = None
-    elif before is None or before.bound != "exact":
-        before = evaluate(model, test_data, sized, name="before", **proof)
-    finished = model if inplace else copy.deepcopy(model)
+    finished, after = copy.deepcopy(model), None
     put(_own_module(finished), course.best)
-    after = None if test_data is None else evaluate(finished, test_data, sized, name="after", **proof)
+    if test_data is not None:
+        proof: dict[str, Any] = {"device": device, "objective": objective, "normalize": normalize, **check}
+        proof |= {"min_accuracy": floor, "stop_early": False, "seed": seed if before is None else before.seed}
+        after = evaluate(finished, test_data, threat, name="after", **proof)
+        if before is None or before.bound != "exact" or not _alike(before, after):
+            before = evaluate(model, test_data, threat, name="before", **proof)
+    if inplace:
+        put(_own_module(model), course.best)
+        finished = model
     return Retrained(
         model=finished,
         module=_own_module(finished),
         recipe=recipe,
         threat=str(sized.summary()),
-        before=before,
+        before=None if after is None else before,
         after=after,
         looks=tuple(course.looks),
         best=course.best_look,
@@ -185,6 +212,14 @@ def retrain(
         cost=Cost(*training.spent, time.perf_counter() - began),
         epochs=sum(training.spent) / (2 * feed.size),
         data=digest(sorted(feed.ids)) if feed.ids else None,
+    )
+
+
+def _alike(before: Evaluation, after: Evaluation) -> bool:
+    """Whether both are the same check, so that examples can be paired."""
+    same = ("ids", "objective", "profile", "schedule", "seed")
+    return all(getattr(before, name) == getattr(after, name) for name in same) and (
+        (before.threat.norm, before.threat.eps) == (after.threat.norm, after.threat.eps)
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol, cast
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
 
 from pytest_robust import keyed
-from pytest_robust.data import load, stratified
-from pytest_robust.data.examples import Examples
+from pytest_robust.data import stratified
+from pytest_robust.data.columns import as_inputs, count
+from pytest_robust.data.examples import Column, Examples, Inputs
+from pytest_robust.data.labels import as_labels
 from pytest_robust.data.loading import split_item
 from pytest_robust.errors import PreflightError
 from pytest_robust.models.protocol import Batch, Model
@@ -58,6 +61,14 @@ class Feed(Protocol):
         """The batches of an epoch, in its order."""
         ...
 
+    def random(self) -> list[Tensor]:
+        """The states of random generators of its own."""
+        ...
+
+    def set_random(self, state: Sequence[Tensor]) -> None:
+        """Put them back."""
+        ...
+
 
 class InMemory:
     """Examples that were encoded once, in another order each epoch, that depends on seed and content alone. Only inputs of
@@ -81,21 +92,31 @@ class InMemory:
         return len(self._examples)
 
     def __len__(self) -> int:
-        return max(1, len(self._batches(0)) // spread.world())
+        return _share_of(len(self._batches(0)))
+
+    def random(self) -> list[Tensor]:
+        return []
+
+    def set_random(self, state: Sequence[Tensor]) -> None:
+        """It has none."""
 
     def epoch(self, number: int) -> Iterator[Part]:
         # Of several processes each has its share, and all have as many.
         for rows in self._batches(number)[spread.rank() :: spread.world()][: len(self)]:
             labels = self._examples.labels[rows].to(self._model.device)
-            yield Part(self._model.batch(self._examples.take(rows)), labels)
+            batch = self._model.batch(self._examples.take(rows))
+            # Points are given: in balls around them embeddings are not trained.
+            context = {name: column.detach() for name, column in batch.context.items()}
+            yield Part(replace(batch, x=batch.x.detach(), context=context), labels)
 
     def _batches(self, number: int) -> list[list[int]]:
         seed, rows = keyed.key(self._seed, "epoch", number), list(range(len(self._examples)))
-        batches = [
-            group[start : start + self.batch_size]
-            for group in self._examples.groups(keyed.ordered(seed, rows, self._examples.ids))
-            for start in range(0, len(group), self.batch_size)
-        ]
+        batches: list[list[int]] = []
+        for group in self._examples.groups(keyed.ordered(seed, rows, self._examples.ids)):
+            parts = [group[start : start + self.batch_size] for start in range(0, len(group), self.batch_size)]
+            if len(parts) > 1 and len(parts[-1]) == 1:
+                parts[-2] += parts.pop()  # batch normalisation refuses a batch of one
+            batches += parts
         # Of one shape after the other, the last batches would all be long texts.
         return [batches[i] for i in keyed.order(seed, [self._examples.ids[batch[0]] for batch in batches])]
 
@@ -120,26 +141,78 @@ class Loader:
         return len(cast("Sized", self._loader.dataset))
 
     def __len__(self) -> int:
-        return len(self._loader)
+        if hasattr(self._loader.sampler, "set_epoch"):
+            return len(self._loader)
+        return _share_of(len(self._loader))
+
+    def random(self) -> list[Tensor]:
+        return [generator.get_state() for generator in self._generators]
+
+    def set_random(self, state: Sequence[Tensor]) -> None:
+        for generator, one in zip(self._generators, state, strict=True):
+            generator.set_state(one)
+
+    @property
+    def _generators(self) -> list[torch.Generator]:
+        """Those of the user's, which global random states know nothing of."""
+        found = (self._loader.generator, getattr(self._loader.sampler, "generator", None))
+        return list({id(one): one for one in found if one is not None}.values())
 
     def epoch(self, number: int) -> Iterator[Part]:
         """Raises PreflightError for a batch that is none, or holds an example to be tested on."""
         sampler: Any = self._loader.sampler
-        if hasattr(sampler, "set_epoch"):
+        shared_out = hasattr(sampler, "set_epoch")  # of several processes, by the user
+        if shared_out:
             sampler.set_epoch(number)
-        for i, item in enumerate(self._loader):
-            yield self._part(item, f"batch {i} of the training data", check=number == 0)
+        own = (
+            enumerate(self._loader)
+            if shared_out
+            else islice(enumerate(self._loader), spread.rank(), len(self) * spread.world(), spread.world())
+        )
+        for i, item in own:
+            yield self._part(item, f"batch {i} of the training data")
 
-    def _part(self, item: object, where: str, *, check: bool) -> Part:
-        inputs, labels = split_item(item, where)
+    def _part(self, item: object, where: str) -> Part:
+        raw, labels = split_item(item, where)
         soft = isinstance(labels, Tensor) and labels.ndim == 2 and labels.is_floating_point() and labels.shape[1] > 1
         hard = cast("Tensor", labels).argmax(1) if soft else labels
-        examples = load((inputs, hard), classes=self._model.classes)
-        if check:
-            refuse_overlap(examples.ids, self._forbidden, where)
+        inputs = as_inputs(raw)
+        examples = Examples(inputs, as_labels(hard, self._model.classes), input_ids(inputs))
+        if len(examples) != len(examples.labels):
+            raise PreflightError(
+                f"{where} has {len(examples)} inputs and {len(examples.labels)} labels; give one label each"
+            )
+        refuse_overlap(examples.ids, self._forbidden, where)
         kept = cast("Tensor", labels).detach().float() if soft else examples.labels
         encoded = self._model.encode(examples)
         return Part(self._model.batch(encoded.inputs), kept.to(self._model.device))
+
+
+def _share_of(batches: int) -> int:
+    """How many of so many batches each process has.
+
+    Raises:
+        PreflightError: there are fewer than processes.
+    """
+    if batches < spread.world():
+        raise PreflightError(
+            f"train_data: {spread.world()} processes and {batches} batches an epoch; make batches smaller, or use fewer "
+            "processes"
+        )
+    return batches // spread.world()
+
+
+def input_ids(inputs: Inputs) -> tuple[str, ...]:
+    """Content ids of inputs alone, whatever their labels, and in float32 whatever their type."""
+    if isinstance(inputs, dict):
+        inputs = {name: _single(column) for name, column in inputs.items()}
+    elif isinstance(inputs, Tensor) or isinstance(inputs[0], Tensor):
+        inputs = _single(inputs)
+    return Examples.of(inputs, torch.zeros(count(inputs), dtype=torch.int64)).ids
+
+
+def _single(column: Column) -> Column:
+    return column.float() if isinstance(column, Tensor) else [part.float() for part in column]
 
 
 def refuse_overlap(ids: Sequence[str], apart: frozenset[str], where: str) -> None:

@@ -30,10 +30,17 @@ class Kept:
     what: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, recipe: Recipe, threat: Threat, feed: Feed, module: nn.Module) -> Kept:
-        """That of a training that is about to begin, in the folder."""
+    def of(
+        cls, folder: Path, recipe: Recipe, threat: Threat, feed: Feed, module: nn.Module, others: Mapping[str, object]
+    ) -> Kept:
+        """That of a training that is about to begin, in the folder.
+
+        Args:
+            others: what else makes it another training, by name, with texts that tell it.
+        """
         data = digest(sorted(feed.ids)) if feed.ids else [feed.size, len(feed)]
         what = {"the threat": str(threat.summary()), "the training data": data, "the model": digest(state_of(module))}
+        what |= {name: str(value) for name, value in others.items()}
         return cls(folder / STATE, {**what, **{f"the recipe's {name}": value for name, value in recipe.plain().items()}})
 
     def write(self, state: Mapping[str, Any]) -> None:

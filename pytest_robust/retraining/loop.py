@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from scipy.stats import beta as beta_distribution
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.lr_scheduler import LRScheduler
 
 from pytest_robust.attacks import FGSM, Attack
@@ -47,7 +49,8 @@ class Course:
 
     Attributes:
         step: updates so far. epoch, position: the epoch, and batches of it that are done. returns: after collapses.
-        seconds: of training so far. done: it is over. lr: what returns have made of the learning rate, a factor.
+        seconds: of training so far. done: it is over. late: because time was. lr: what returns have made of the learning
+            rate, a factor.
         best: the average weights of the best look, by name; best_look: its place in ``looks``.
         looks, events: so far.
     """
@@ -58,6 +61,7 @@ class Course:
     returns: int = 0
     seconds: float = 0.0
     done: bool = False
+    late: bool = False
     lr: float = 1.0
     best: State = field(default_factory=dict)
     best_look: int = 0
@@ -104,7 +108,6 @@ class Training:
         self.course = Course()
         self.guard = Guard()
         self.steps = recipe.epochs * len(feed)
-        self._rates = [group["lr"] for group in updater.optimizer.param_groups]
         self._judge: Attack = judge_of(updater.threat)
         self._probe = validation.first(_PROBED)
         self._epoch_random: dict[str, Any] = {}
@@ -121,7 +124,7 @@ class Training:
             KeyboardInterrupt: as it came, once the state is kept, where it is to be kept.
         """
         updater = self.updater
-        updater.module.train()
+        _training_mode(updater.module)
         with self._heeding():
             if not self.course.looks and not self.course.done:
                 self._look()  # of the model as it came: what it must not lose
@@ -141,7 +144,7 @@ class Training:
             "passes": [[passes.forward, passes.backward] for passes in self._passes],
             "spent_at_look": self._spent_at_look,
             "losses": [float(loss) for loss in self._losses],
-            "random": random_state(),
+            "random": self._random(),
             "epoch_random": self._epoch_random,
             "good": self._good,
         }
@@ -163,7 +166,9 @@ class Training:
             state[name] for name in ("spent_at_look", "epoch_random", "good")
         )
         self._losses = [torch.tensor(loss, device=updater.view.device) for loss in state["losses"]]
-        set_random_state(state["random"])
+        self._set_random(state["random"])
+        if self.course.late and self._most is not None and self.course.seconds < self._most:
+            self.course.done = self.course.late = False  # there is more time now
 
     @property
     def spent(self) -> tuple[int, int]:
@@ -180,31 +185,28 @@ class Training:
 
     def _epoch(self) -> None:
         course, updater, recipe = self.course, self.updater, self.updater.recipe
+        batches = self.feed.epoch(course.epoch)
         if course.position:
             # The epoch's own batches, drawn again: those that are done are passed over.
-            here = random_state()
-            set_random_state(self._epoch_random)
+            here = self._random()
+            self._set_random(self._epoch_random)
+            for _ in range(course.position):
+                next(batches)
+            self._set_random(here)
         else:
-            here, self._epoch_random = None, random_state()
-        number, drawn = course.epoch, 0
-        for part in self.feed.epoch(number):
-            drawn += 1
-            if drawn <= course.position:
-                continue
-            if here is not None:
-                set_random_state(here)
-                here = None
-            self._set_rates()
+            self._epoch_random = self._random()
+        for part in batches:
             keys = keys_of(recipe.seed, course.step, len(part.labels), updater.view.device)
-            self._losses.append(updater.update(part, keys, recipe.share(course.step, self.steps)))
+            with self._rates_of_now():
+                self._losses.append(updater.update(part, keys, recipe.share(course.step, self.steps)))
             if self.scheduler is not None:
                 self.scheduler.step()
             self.average.update()
-            course.step, course.position = course.step + 1, drawn
+            course.step, course.position = course.step + 1, course.position + 1
             self._after_update()
             if course.done:
                 return
-        course.epoch, course.position = number + 1, 0
+        course.epoch, course.position = course.epoch + 1, 0
         if course.epoch >= recipe.epochs and not course.done:
             self._finish("")
 
@@ -216,6 +218,7 @@ class Training:
         if late or last or course.step % each == 0 or spent - self._spent_at_look >= self._cost_of_look() / _ON_LOOKING:
             self._look()
             if late and not course.done:
+                course.late = True
                 self._finish(f"the {self._most / 60 if self._most else 0:g} minutes are over")
             elif last and not course.done:
                 self._finish("")
@@ -293,14 +296,15 @@ class Training:
         course, updater = self.course, self.updater
         put(updater.module, self._good["weights"])
         self.average.load(self._good["average"])
+        rates = [group["lr"] for group in updater.optimizer.param_groups]
         updater.optimizer.load_state_dict(copy.deepcopy(self._good["optimizer"]))
+        for group, rate in zip(updater.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # a scheduler has gone on since
         self.guard.forget()
         if course.returns == _RETURNS:
             self._finish(f"collapsed again: {why}; training ended at what was best before")
             return
         course.lr /= 2
-        if self.scheduler is not None:
-            self.scheduler.base_lrs = [rate / 2 for rate in self.scheduler.base_lrs]
         what = "half the learning rate"
         if self._method_name in WEAK:
             what = f"{STRONGER} instead of {self._method_name}, and {what}"
@@ -313,11 +317,26 @@ class Training:
         if why:
             self.course.events.append(Event(self.course.step, why))
 
-    def _set_rates(self) -> None:
+    @contextmanager
+    def _rates_of_now(self) -> Iterator[None]:
+        """Inside, the learning rates of this update; then those that a scheduler of the user's goes on from."""
+        groups = self.updater.optimizer.param_groups
+        before = [group["lr"] for group in groups]
+        share = self.course.lr
         if self.scheduler is None:
-            share = self.course.lr * self.updater.recipe.lr_share(self.course.step, self.steps)
-            for group, rate in zip(self.updater.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate * share
+            share *= self.updater.recipe.lr_share(self.course.step, self.steps)
+        for group, rate in zip(groups, before, strict=True):
+            group["lr"] = rate * share
+        yield
+        for group, rate in zip(groups, before, strict=True):
+            group["lr"] = rate
+
+    def _random(self) -> dict[str, Any]:
+        return {"everywhere": random_state(), "feed": self.feed.random()}
+
+    def _set_random(self, state: dict[str, Any]) -> None:
+        set_random_state(state["everywhere"])
+        self.feed.set_random(state["feed"])
 
     def _cost_of_look(self) -> float:
         steps = 2 * self._judge.n_steps + 2
@@ -365,6 +384,16 @@ class Training:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _training_mode(module: nn.Module) -> None:
+    """All of it, but normalisation that is frozen: its statistics are not to move either."""
+    module.train()
+    some = any(p.requires_grad for p in module.parameters())
+    for part in module.modules():
+        own = list(part.parameters(recurse=False))
+        if some and isinstance(part, _NormBase) and own and not any(p.requires_grad for p in own):
+            part.eval()
 
 
 class _AskedError(BaseException):

@@ -43,7 +43,7 @@ def _trades(clean: Tensor, adversarial: Tensor, labels: Tensor, loss: Loss, beta
 def _mart(clean: Tensor, adversarial: Tensor, labels: Tensor, loss: Loss, beta: float) -> Tensor:
     """Boosted cross-entropy, and the divergence where the clean prediction is unsure (Wang et al., ICLR 2020, eq. 8-11)."""
     truth = _soft(labels, adversarial)
-    rival = (softmax(adversarial, 1) * (1 - truth)).argmax(1, keepdim=True)
+    rival = adversarial.masked_fill(truth == truth.amax(1, keepdim=True), -torch.inf).argmax(1, keepdim=True)
     # log(1 - p) of the rival as the sum of the others: exact where the model is sure of it, too.
     rest = adversarial.scatter(1, rival, -torch.inf).logsumexp(1) - adversarial.logsumexp(1)
     boosted = loss(adversarial, labels) - rest

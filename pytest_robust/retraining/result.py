@@ -133,6 +133,11 @@ class Retrained:
 
     def _advice(self) -> str:
         assert self.after is not None, "without test data nothing is missed"
+        if self.events and "the floor is met" in self.events[-1].what:
+            return (
+                f"the floor is met on the validation examples, and missed on the test data: {self.after.accuracy!r}\n"
+                "try: val_data= that the model has never seen, or without min_accuracy, which ends training early"
+            )
         tries = {"nfgsm": "method='pgd'", "pgd2": "method='pgd'", "pgd": "method='trades'"}
         other = tries.get(self.recipe.method, "another method")
         if self.recipe.awp == 0:

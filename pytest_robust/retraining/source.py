@@ -9,11 +9,13 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from pytest_robust.data.examples import Examples
+from pytest_robust.errors import PreflightError
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.units import measured
 from pytest_robust.models import Model
 from pytest_robust.models.edited import Edited
-from pytest_robust.retraining.feeding import Feed, InMemory, Loader, held_out, held_out_of_loader, refuse_overlap
+from pytest_robust.objectives import Objective
+from pytest_robust.retraining.feeding import Feed, InMemory, Loader, held_out, held_out_of_loader, input_ids, refuse_overlap
 from pytest_robust.threats import Threat
 
 
@@ -32,21 +34,27 @@ class Source:
     split: float
     batch_size: int | None
     seed: int
+    objective: Objective
 
     def read(self, tests: frozenset[str], threat: Threat) -> tuple[Feed, Examples, Threat]:
         """What to train on, the encoded validation examples, and the threat with its budget made a size.
 
         Args:
-            tests: content ids.
+            tests: content ids of inputs, see ``input_ids``.
 
         Raises:
             PreflightError: data that cannot be used, or an example that is used for two of these.
         """
         training, held = self._parts()
-        refuse_overlap(held.ids, tests, "the validation data")
-        forbidden = tests | frozenset(held.ids)
+        held = held.subset(self.objective.attackable(held.labels).nonzero().flatten().tolist())
+        if not len(held):
+            raise PreflightError(f"{self.objective.name}: every validation example belongs to the target class; give others")
+        validating = input_ids(held.inputs)
+        refuse_overlap(validating, tests, "the validation data")
+        # Of a loader that we split ourselves doubles may lie on both sides.
+        forbidden = tests if self.validation is None and not isinstance(training, Examples) else tests | {*validating}
         if isinstance(training, Examples):
-            refuse_overlap(training.ids, forbidden, "the training data")
+            refuse_overlap(input_ids(training.inputs), forbidden, "the training data")
         with full_precision(), self.adapted.isolated():
             sized = measured(threat, self.adapted, held).threat
             feed: Feed

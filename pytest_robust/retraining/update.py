@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,7 @@ class Updater:
         return (self._replayed if self.method.replays else self._crafted)(part, keys, share)
 
     def _crafted(self, part: Part, keys: Tensor, share: float) -> Tensor:
-        with self.adapted.isolated():
+        with self._crafting():
             crafted = craft(
                 self.passes, part.batch, part.hard, self.threat, self.objective, self.method.attack, keys, share=share
             )
@@ -80,7 +81,7 @@ class Updater:
         """
         attack, method = self.method.attack, self.method
         live = begun(part.batch, part.hard, self.threat, self.objective, attack, keys, share)
-        first, dropout = torch.zeros(()), random_state()
+        first, dropout = torch.zeros(()), random_state() if method.accumulate else {}
         self.optimizer.zero_grad(set_to_none=True)
         for number in range(method.replays):
             if method.accumulate:
@@ -98,6 +99,28 @@ class Updater:
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
         return first
+
+    @contextmanager
+    def _crafting(self) -> Iterator[None]:
+        """Inside, eval mode and no gradients of parameters. Of a copy of our own no more has to be put back, as
+        ``isolated()`` does at the price of a look at every buffer; approximations are in its care.
+        """
+        if self.adapted.approximated:
+            with self.adapted.isolated():
+                yield
+            return
+        modes = [(part, part.training) for part in self.module.modules()]
+        moving = [p for p in self.module.parameters() if p.requires_grad]
+        try:
+            self.module.eval()
+            for p in moving:
+                p.requires_grad_(False)
+            yield
+        finally:
+            for p in moving:
+                p.requires_grad_(True)
+            for part, mode in modes:
+                part.training = mode
 
     def _at(self, part: Part, x: Tensor) -> Tensor:
         """() the mean loss of the weights at these points."""

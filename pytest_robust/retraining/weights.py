@@ -17,14 +17,20 @@ State = dict[str, Tensor]
 
 def state_of(module: nn.Module) -> State:
     """A copy of all parameters and buffers by name, those shared by several names under each."""
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict(keep_vars=True).items()}
+    return {name: tensor.detach().clone() for name, tensor in _tensors(module)}
 
 
 def put(module: nn.Module, state: State) -> None:
     """Write a state into the module's own tensors."""
     with torch.no_grad():
-        for name, tensor in module.state_dict(keep_vars=True).items():
-            tensor.copy_(state[name])
+        for name, tensor in _tensors(module):
+            if not torch.equal(tensor, state[name].to(tensor.device, tensor.dtype)):
+                tensor.copy_(state[name])
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers; what else a module keeps in its state is no weight."""
+    return [(name, value) for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)]
 
 
 class Average:
@@ -46,7 +52,7 @@ class Average:
     def update(self) -> None:
         """Take the module's weights of now into the average."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
-        for name, tensor in self._module.state_dict(keep_vars=True).items():
+        for name, tensor in _tensors(self._module):
             if name in self._averaged and tensor.is_floating_point():
                 self.state[name].lerp_(tensor.detach().to(self.state[name].dtype), 1 - decay)
             else:

@@ -107,7 +107,15 @@ def test_train_data_of_the_call_comes_first_and_a_bare_value_is_data(project):
     [
         ("", "ValueError: there is nothing to train on; give train_data= *a fixture robust_trainer*"),
         (TRAINER.replace("blobs(400, seed=2)", "blobs(200, seed=3)"), "PreflightError: * holds * of the examples *"),
-        (TRAINER.replace('"epochs"', '"epoch"'), "TypeError: *epoch*"),
+        (
+            TRAINER.replace('"epochs"', '"epoch"'),
+            "ValueError: the fixture robust_trainer says epoch, *",
+        ),
+        (
+            TRAINER.replace('"epochs": 20', '"n": 60'),
+            "ValueError: *trainer says n, *the proof is the check*",
+        ),
+        (TRAINER.replace("    return", "    pytest.skip('not today')\n    return"), "Skipped: not today"),
     ],
 )
 def test_what_goes_wrong_is_told_and_changes_no_verdict(project, trainer, why):

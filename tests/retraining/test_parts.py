@@ -159,6 +159,11 @@ def test_mart_pushes_a_sure_mistake_too():
     assert logits.grad[0, 1] > 1.5, "1 of the cross-entropy, and 1 of the boost"
 
 
+def test_mart_has_a_rival_where_all_are_far_below():
+    logits = torch.tensor([[200.0, 0.0, -1.0]])
+    assert OUTERS["mart"].loss(logits, logits, torch.tensor([0]), usual, 5.0).item() == pytest.approx(0, abs=1e-6)
+
+
 def probe(clean=90, fast=60, strong=50, loss=1.0, n_classes=10):
     return Probe(clean, fast, strong, 100, loss, n_classes)
 

@@ -1,5 +1,6 @@
 """A training that is interrupted at any moment goes on as if it had not been."""
 
+import copy
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import time
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from pytest_robust import Linf, retrain
 from pytest_robust.conformance.networks import blobs, trained
@@ -20,7 +21,7 @@ QUICK = {"epochs": 6, "batch_size": 40}
 CHILD = """
 import sys, time
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 from pytest_robust import Linf, retrain
 from pytest_robust.conformance.networks import blobs, trained
 
@@ -50,25 +51,47 @@ def stopping(at):
     return report
 
 
-@pytest.mark.parametrize("at", [1, 8, 9, 10, 20, 53])
+class Forgetful(torch.nn.Module):
+    """A network with dropout: what it becomes depends on global random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = copy.deepcopy(trained())
+
+    def forward(self, x):
+        return self.inner(torch.nn.functional.dropout(x, 0.1, self.training))
+
+
+@pytest.mark.parametrize("at", [1, 8, 9, 10, 20, 36, 53])
 def test_a_training_that_broke_off_goes_on_to_identical_weights(tmp_path, at):
-    whole = retrain(trained(), TRAIN, THREAT, **QUICK)
+    whole = retrain(Forgetful(), TRAIN, THREAT, **QUICK)
     with pytest.raises(StopError):
-        retrain(trained(), TRAIN, THREAT, checkpoint=tmp_path, progress=stopping(at), **QUICK)
-    found = retrain(trained(), TRAIN, THREAT, checkpoint=tmp_path, **QUICK)
+        retrain(Forgetful(), TRAIN, THREAT, checkpoint=tmp_path, progress=stopping(at), **QUICK)
+    found = retrain(Forgetful(), TRAIN, THREAT, checkpoint=tmp_path, **QUICK)
     assert same(found.model, whole.model)
     assert [(look.step, look.robust, look.passes) for look in found.looks] == [
         (look.step, look.robust, look.passes) for look in whole.looks
     ]
 
 
-def test_so_does_one_of_a_loader_that_shuffles(tmp_path):
+class Augmented(Dataset):
+    def __len__(self):
+        return 400
+
+    def __getitem__(self, i):
+        return TRAIN[0][i] + 0.01 * torch.rand(12), TRAIN[1][i]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["global", "own generator"])
+@pytest.mark.parametrize("at", [31, 36, 40])
+def test_so_does_one_of_a_loader_that_shuffles_and_augments(tmp_path, own, at):
     def of(**more):
-        loader = DataLoader(TensorDataset(*TRAIN), batch_size=40, shuffle=True)
-        return retrain(trained(), loader, THREAT, epochs=5, method="free", **more)
+        generator = torch.Generator().manual_seed(3) if own else None
+        loader = DataLoader(Augmented(), batch_size=40, shuffle=True, generator=generator)
+        return retrain(Forgetful(), loader, THREAT, epochs=5, method="free", **more)
 
     with pytest.raises(StopError):
-        of(checkpoint=tmp_path, progress=stopping(31))
+        of(checkpoint=tmp_path, progress=stopping(at))
     steps = []
     found = of(checkpoint=tmp_path, progress=lambda progress: steps.append(progress.step))
     assert steps[0] > 20, "it went on, and did not begin anew"
@@ -91,6 +114,9 @@ def test_a_finished_training_is_not_run_again(tmp_path):
         ({"threat": Linf("0.1")}, "the threat was linf 0.12, and is linf 0.1"),
         ({"train_data": blobs(401, seed=2)}, "the training data was"),
         ({"model": torch.nn.Linear(12, 5)}, "the model was"),
+        ({"min_accuracy": 0.5}, "the floor was None, and is 1/2"),
+        ({"val_data": blobs(50, seed=9)}, "was"),
+        ({"optimizer": lambda p: torch.optim.SGD(p, 0.1)}, "was"),
     ],
 )
 def test_the_state_of_another_training_is_refused(tmp_path, change, why):
@@ -99,6 +125,13 @@ def test_the_state_of_another_training_is_refused(tmp_path, change, why):
     arguments |= change
     with pytest.raises(RobustError, match=why):
         retrain(arguments.pop("model"), arguments.pop("train_data"), arguments.pop("threat"), **arguments)
+
+
+def test_more_minutes_go_on_from_where_they_were_over(tmp_path):
+    first = retrain(trained(), TRAIN, THREAT, checkpoint=tmp_path, max_minutes=1e-9, **QUICK)
+    found = retrain(trained(), TRAIN, THREAT, checkpoint=tmp_path, max_minutes=10, **QUICK)
+    assert first.looks[-1].step == 1
+    assert found.looks[-1].step == 6 * 9
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
-from pytest_robust import Adversary, Linf, evaluate, retrain
+from pytest_robust import Adversary, Linf, Targeted, evaluate, retrain
 from pytest_robust.conformance.networks import blobs, trained
 from pytest_robust.errors import ModelError, PreflightError, ThreatError
 from pytest_robust.retraining import TrainingProgress
@@ -71,6 +71,70 @@ def test_nothing_of_the_given_model_changes():
     assert torch.equal(found.model[0].bias, model[0].bias), "frozen parameters stay"
     assert not torch.equal(found.model[0].weight, model[0].weight)
     assert not torch.equal(found.model[1].running_mean, model[1].running_mean)
+
+
+def test_test_examples_that_come_late_are_refused():
+    """A sampler that does not visit everything in the first epoch."""
+    x, y = torch.cat([TRAIN[0], TEST[0][:2]]), torch.cat([TRAIN[1], TEST[1][:2]])
+    sampler = WeightedRandomSampler([1.0] * 402, 60, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, y), 20, sampler=sampler)
+    with pytest.raises(PreflightError, match="of the training data holds 1 of the examples that the model is to be tested"):
+        retrain(trained(), loader, THREAT, test_data=TEST, val_data=VAL, epochs=40)
+
+
+def test_a_targeted_check_validates_accuracy_and_leaves_the_target_out():
+    found = retrain(trained(), TRAIN, THREAT, objective=Targeted(2), val_data=VAL, method="pgd2", **QUICK)
+    assert found.looks[0].n == int((VAL[1] != 2).sum())
+    constant = nn.Linear(12, 5)
+    with torch.no_grad():
+        constant.weight.zero_()
+        constant.bias.copy_(torch.tensor([1.0, 0, 0, 0, 0]))
+    found = retrain(constant, TRAIN, THREAT, objective=Targeted(2), val_data=VAL, method="pgd2", epochs=1)
+    assert found.looks[0].clean == int((VAL[1] == 0).sum())
+
+
+def test_parts_without_a_gradient_are_approximated_in_training_too():
+    class Rounded(nn.Module):
+        def forward(self, x):
+            return (20 * x).round() / 20
+
+    model = nn.Sequential(Rounded(), copy.deepcopy(trained()))
+    blind = retrain(model, TRAIN, THREAT, val_data=VAL, method="pgd2", **QUICK)
+    seeing = retrain(model, TRAIN, THREAT, val_data=VAL, method="pgd2", non_differentiable=[model[0]], **QUICK)
+    assert seeing.looks[0].robust < blind.looks[0].robust - 20
+
+
+def test_an_evaluation_of_another_check_is_not_taken_for_the_one_before():
+    other = evaluate(trained(), blobs(50, seed=3), Linf("0.01"))
+    found = retrain(trained(), TRAIN, THREAT, test_data=TEST, before=other, **QUICK)
+    assert len(found.before) == 200
+    assert found.before.threat.eps == "0.12"
+
+
+def test_the_learning_rate_of_a_scheduler_is_halved_at_a_collapse():
+    seen = []
+
+    def scheduler(optimizer):
+        return torch.optim.lr_scheduler.StepLR(optimizer, 1000)
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    retrain(
+        trained(), TRAIN, Linf("0.2"), method="nfgsm", epochs=20, batch_size=40, scheduler=scheduler,
+        optimizer=lambda p: Watched(p, 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    )  # fmt: skip
+    assert set(seen) <= {0.05, 0.025, 0.0125}
+    assert 0.025 in seen
+
+
+def test_normalisation_that_is_frozen_keeps_its_statistics():
+    model = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)).eval()
+    model[1].requires_grad_(False)
+    found = retrain(model, TRAIN, THREAT, **QUICK)
+    assert torch.equal(found.model[1].running_mean, model[1].running_mean)
 
 
 def test_in_place_means_the_given_model():
@@ -273,6 +337,14 @@ def test_after_a_third_collapse_the_best_before_is_what_is_left():
         (
             {"train_data": DataLoader(TensorDataset(*TRAIN), 20, sampler=WeightedRandomSampler([1.0] * 400, 400))},
             PreflightError, "with a WeightedRandomSampler no part can be held out for validation; give .* val_data",
+        ),
+        ({"train_data": (TEST[0].double(), (TEST[1] + 1) % 5)}, PreflightError, "the validation data holds 20"),
+        ({"val_split": 0}, ValueError, "val_split lies between 0 and 0.9, got 0"),
+        ({"ema_decay": 2}, ValueError, "ema_decay lies between 0 and 1, got 2"),
+        ({"method": "free", "awp": 0.01}, ValueError, "method 'free' has no adversarial weight perturbation"),
+        ({"method": "free", "objective": Targeted(1)}, ValueError, "method 'free' is untargeted"),
+        (
+            {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}, TypeError, "waits for a metric",
         ),
         ({"model": lambda x: x}, ModelError, "no torch module with parameters inside"),
         ({"threat": EmbeddingBall(0.1)}, ThreatError, "an embedding ball needs a text model"),
