@@ -1,0 +1,249 @@
+"""Models that write a text for the one they read: broken when a changed text makes them write worse, or otherwise."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pytest_robust import keyed
+from pytest_robust.budget import exact
+from pytest_robust.data.examples import Examples, Text
+from pytest_robust.errors import ModelError, PreflightError
+from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.models.parity import AS_ARGUMENT
+from pytest_robust.models.spans import Spans
+from pytest_robust.models.tokens import Row
+
+KEY = "target key"
+"""The column with the key of each target, by the content of its reference; no argument of a model can be called so."""
+IGNORED = -100
+"""The label of what is no token of a target."""
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What has to hold of what is written.
+
+    Attributes:
+        form: ``"chrf"``, ``"consistency"`` or ``"nll"``. limit: of its value.
+    """
+
+    form: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Holds:
+        """Read ``chrf>=0.4``, ``consistency>=0.7`` or ``nll<=0.5``.
+
+        Raises:
+            ModelError: none of these.
+        """
+        match = re.fullmatch(r"(?:(chrf|consistency)>=|(nll)<=)(.+)", text.replace(" ", ""))
+        try:
+            limit = None if match is None else float(exact(match[3]))
+        except ValueError as error:
+            raise ModelError(f"holds={text!r}: {error}") from None
+        if match is None or limit is None or limit < 0 or (match[1] is not None and limit > 1):
+            raise ModelError(f"holds={text!r} cannot be read; write it like 'chrf>=0.4', 'consistency>=0.7' or 'nll<=0.5'")
+        return cls(match[1] or match[2], limit)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a text that is written is held against.
+
+    Attributes:
+        text: the reference, or without one what is written for the text as it is. ids: (T,) its tokens.
+        nll: negative log-likelihood per token that the model gives it for the text as it is; None before that is known.
+    """
+
+    text: str
+    ids: Tensor
+    nll: float | None = None
+
+
+class Writer(EmbeddedText):
+    """A model that writes texts, with its tokenizer, seen as one of two classes: ``"holds"`` and ``"fluctuates"``.
+
+    What is written is greedy, so that it is the same each time. Logits are (m, 0). For ``chrf`` and ``consistency`` m is how
+    far the value of the written text itself lies above the limit, and its gradient that of the likelihood of what it is held
+    against: it leads a search, and nothing else rests on it. For ``nll`` both are of the likelihood.
+    """
+
+    of_examples = ("_targets",)
+    read_as: ClassVar[str]
+    """What a text that it reads is called."""
+
+    def __init__(
+        self, module: Any, tokenizer: Any, *, holds: str, max_new_tokens: int, device: str, spans: Spans | None
+    ) -> None:
+        """
+        Args:
+            holds: see ``Holds``. max_new_tokens: of what is written. device, spans: as in ``adapt``.
+
+        Raises:
+            ModelError: not such a model or condition, or sacrebleu is not installed.
+        """
+        self._holds = Holds.parse(holds)
+        self._chrf = None if self._holds.form == "nll" else _chrf()
+        self._targets: dict[int, Target] = {}
+        super().__init__(module, tokenizer, device=device, spans=spans)
+        # A decoder with a table of positions can write no more than that has.
+        self._most = max_new_tokens if self._tokens.limit is None else min(max_new_tokens, self._tokens.limit - 1)
+
+    @abstractmethod
+    def _target(self, said: Mapping[str, Any]) -> Target:
+        """What an example is held against; inside ``isolated()``.
+
+        Args:
+            said: the example, with the text that it is as ``read_as``, and its ``"reference"`` or None.
+        """
+
+    @abstractmethod
+    def _labels(self, context: Mapping[str, Tensor]) -> Tensor:
+        """(B, T) the tokens of the targets, each at the place where what is observed says how likely it is; else IGNORED."""
+
+    @abstractmethod
+    def _generated(self, **given: Tensor) -> list[str]:
+        """What is written for one text, without padding: its ``input_ids`` (1, L) or ``inputs_embeds`` (1, L, D)."""
+
+    def _class_names(self, given: Sequence[str] | None) -> tuple[str, ...]:
+        return "holds", "fluctuates"
+
+    def read(self, data: object) -> Examples:
+        """Examples of ``(text, reference)``, or of texts alone.
+
+        Raises:
+            PreflightError: not such data, or an empty reference, or none where one is needed.
+        """
+        if isinstance(data, Examples):
+            if data.references is None:
+                raise PreflightError("data: these examples have no references; read them by read()")
+            return data
+        what = self.read_as
+        if not isinstance(data, (list, tuple)) or not data:
+            raise PreflightError(f"data: a {type(data).__name__}; give a list of ({what}, reference), or of {what}s")
+        texts: list[Text] = []
+        references = []
+        for i, item in enumerate(data):
+            text, reference = (item, None) if isinstance(item, str) else self._pair(item, i)
+            if self._holds.form == "chrf" and reference is None:
+                raise PreflightError(
+                    f"labels: {what} {i} has no reference to compare with; give ({what}, reference), or use "
+                    "holds='consistency>=0.7', which needs none"
+                )
+            if reference is not None and not reference.strip():
+                raise PreflightError(f"labels: the reference of {what} {i} is empty; give a text, or drop it")
+            texts.append(text)
+            kept = None if self._holds.form == "consistency" else reference
+            references.append(json.dumps({what: text, "reference": kept}, ensure_ascii=False))
+        return Examples.of(texts, torch.zeros(len(texts), dtype=torch.int64), self.classes, references)
+
+    def encode(self, examples: Examples) -> Examples:
+        # Anew each time: the weights may have been trained on since these texts were last read.
+        for reference in examples.references or ():
+            self._targets.pop(_key(reference), None)
+        return super().encode(examples)
+
+    @torch.no_grad()
+    def _looked_at(self, rows: Sequence[Row]) -> None:
+        """The likelihood of what each text is held against, where that is what has to hold."""
+        for row in rows if self._holds.form == "nll" else ():
+            key = row.others[KEY][0]
+            if self._targets[key].nll is None:
+                context = {name: torch.tensor([values], device=self.device) for name, values in row.others.items()}
+                nll = self._nll(self._by_ids(row), self._labels(context))
+                self._targets[key] = replace(self._targets[key], nll=float(nll))
+
+    def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """Logits at the embeddings ``x``; see the class."""
+        targets = [self._targets[key] for key in context[KEY][:, 0].tolist()]
+        nll = None
+        if self._holds.form == "nll" or x.requires_grad:
+            nll = self._nll(self._seen(self._entry_of(context), x, context), self._labels(context))
+        if self._holds.form == "nll":
+            assert nll is not None, "it is always needed"
+            margin = self._holds.limit - (nll - nll.new_tensor([target.nll or 0.0 for target in targets]))
+        else:
+            with torch.no_grad():
+                written = self._written(x, context)
+            values = [self._value(text, target.text) for text, target in zip(written, targets, strict=True)]
+            margin = x.new_tensor(values, dtype=torch.float64) - self._holds.limit
+            margin = margin if nll is None else margin - (nll - nll.detach())
+        return torch.stack([margin, torch.zeros_like(margin)], 1)
+
+    def _completed(self, row: Row, examples: Examples, i: int) -> Row:
+        if examples.references is None:
+            raise PreflightError(f"inputs: {self.name} reads its own data; call read() on it first")
+        reference = examples.references[i]
+        key = _key(reference)
+        if key not in self._targets:
+            with self.isolated():
+                self._targets[key] = self._target(json.loads(reference))
+        return replace(row, others={**row.others, KEY: [key] * len(row.ids)})
+
+    def _observed(self, output: object, batch_size: int) -> Tensor:
+        logits = getattr(output, "logits", None)
+        return self._of_tokens(logits, batch_size, "logits (batch, tokens, vocabulary) are", "load it with a language head")
+
+    @staticmethod
+    def _nll(logits: Tensor, labels: Tensor) -> Tensor:
+        """(B,) negative log-likelihood per token of the targets."""
+        each = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        ).view_as(labels)
+        return each.sum(1) / (labels != IGNORED).sum(1)
+
+    def _written(self, x: Tensor, context: dict[str, Tensor]) -> list[str]:
+        """For texts by their token ids, for points between texts by their embeddings."""
+        ids, attended = context["input_ids"], context["attention_mask"]
+        texts = (self.embedded(ids).to(x.dtype) == x).flatten(1).all(1).tolist()
+        found: list[str] = []
+        for i, is_text in enumerate(texts):
+            length = int(attended[i].sum())
+            if is_text:
+                found += self._generated(input_ids=ids[i : i + 1, :length])
+            elif self._entry_of(context) is AS_ARGUMENT:
+                found += self._generated(inputs_embeds=x[i : i + 1, :length].to(self.dtype))
+            else:
+                raise ModelError(
+                    f"{self.name} does not write from embeddings as from texts; use holds='nll<=0.5' for embedding balls, "
+                    "or edits of the text"
+                )
+        return found
+
+    def _value(self, written: str, text: str) -> float:
+        assert self._chrf is not None, "there is no value of a likelihood"
+        if written == text:
+            return 1.0  # of two empty texts chrF is 0
+        value = float(self._chrf.sentence_score(written, [text]).score) / 100
+        if self._holds.form == "chrf":
+            return value
+        return (value + float(self._chrf.sentence_score(text, [written]).score) / 100) / 2
+
+    def _pair(self, item: object, i: int) -> tuple[str, str]:
+        if isinstance(item, (tuple, list)) and len(item) == 2 and all(isinstance(text, str) for text in item):
+            return item[0], item[1]
+        what, found = self.read_as, type(item).__name__
+        raise PreflightError(f"data: example {i} is a {found}, where ({what}, reference) or a {what} is needed")
+
+
+def _key(reference: str) -> int:
+    return keyed.key("target", reference)
+
+
+def _chrf() -> Any:
+    try:
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError:
+        raise ModelError(
+            "chrF is computed by sacrebleu, which is not installed: pip install 'pytest-robust[mt]'; or use holds='nll<=0.5'"
+        ) from None
+    return CHRF()
