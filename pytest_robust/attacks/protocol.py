@@ -87,3 +87,9 @@ class BaseAttack:
     def wants_gradient(self, live: Live) -> Tensor | None:
         """At every point."""
         return None
+
+
+def asked_for(attack: Attack, live: Live) -> Tensor | bool:
+    """(S,) bool: the slots whose gradient the attack needs at their points; True: of all, False: of none."""
+    wanted = attack.wants_gradient(live) if attack.uses_gradients else None
+    return attack.uses_gradients if wanted is None else wanted

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pytest_robust.attacks import Attack, Live
+from pytest_robust.attacks import Attack, Live, asked_for
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.subjects import Subjects, Task
 from pytest_robust.models import redrawn
@@ -88,8 +89,8 @@ class Search:
     def _step(self, slots: _Slots, queue: deque[Task]) -> None:
         """One forward and backward pass of every slot; the broken leave, the others move."""
         live = slots.live
-        asking = self._asking(live)
-        logits, losses, grad = self._passed(live, asking)
+        asking = asked_for(self.attack, live)
+        logits, losses, grad = self.passes.where(asking, partial(self._loss, live), live.x, _context(live))
         asked = _listed(asking, len(live))
         slots.spend([1 + asks for asks in asked])
         counting = self._counting(live)
@@ -122,37 +123,6 @@ class Search:
         spent.take(broken)
         for task in spent.tasks:
             self._next_run(task, queue)
-
-    def _asking(self, live: Live) -> Tensor | bool:
-        """(S,) bool: the slots of which the gradient is needed; True: all, False: none."""
-        if not self.attack.uses_gradients:
-            return False
-        wanted = self.attack.wants_gradient(live)
-        return True if wanted is None else wanted
-
-    def _passed(self, live: Live, asking: Tensor | bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, losses and gradients at the slots' points; zeros for gradients that none asks for."""
-        if isinstance(asking, Tensor):
-            both = [mask.nonzero().flatten() for mask in (asking, ~asking)]
-            parts = [self._at(live, rows, gradient) for rows, gradient in zip(both, (True, False), strict=True) if len(rows)]
-            back = torch.cat(both).argsort()
-            logits, losses, grad = (torch.cat(tensors)[back] for tensors in zip(*parts, strict=True))
-            return logits, losses, grad
-        return self._at(live, None, asking)
-
-    def _at(self, live: Live, rows: Tensor | None, gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of these slots, None: of all, with or without gradients."""
-        x, context = live.x, _context(live)
-        if rows is not None:
-            x, context = x[rows], {name: tensor[rows] for name, tensor in context.items()}
-
-        def loss(logits: Tensor, part: slice) -> Tensor:
-            return self._loss(live, logits, part if rows is None else rows[part])
-
-        if gradient:
-            return self.passes.gradient(loss, x, context)
-        logits = self.passes.logits(x, context)
-        return logits, loss(logits, slice(None)), torch.zeros_like(x)
 
     def _loss(self, live: Live, logits: Tensor, rows: slice | Tensor) -> Tensor:
         """(S,) losses of logits divided by their clean spread, so that the scale of a model's logits changes nothing."""
