@@ -16,7 +16,7 @@ from pytest_robust.attacks.lbfgs import LBFGS
 from pytest_robust.attacks.live import Live
 from pytest_robust.attacks.noise import Noise
 from pytest_robust.attacks.pgd import FGSM, PGD
-from pytest_robust.attacks.protocol import Attack, BaseAttack
+from pytest_robust.attacks.protocol import Attack, BaseAttack, asked_for
 from pytest_robust.attacks.relaxed import RelaxedPGD
 from pytest_robust.attacks.spsa import SPSA
 from pytest_robust.attacks.square import Square
@@ -60,7 +60,8 @@ NAMES = tuple(_MAKERS)
 
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "LBFGS", "NAMES", "PGD", "SPSA", "VAT", "Attack", "BaseAttack", "DeepFool",
-    "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "RelaxedPGD", "Square", "Sweep", "make",
+    "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "RelaxedPGD", "Square", "Sweep", "asked_for",
+    "make",
 ]  # fmt: skip
 
 

@@ -10,13 +10,22 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
+from pytest_robust.attacks.neighbours import (
+    STEP,
+    checked_edits,
+    neighbour,
+    remembered,
+    replaced,
+    site_by_site,
+    steady,
+    untried,
+)
 from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.attacks.queries import Queries
-from pytest_robust.errors import ThreatError
-from pytest_robust.threats import Region, Threat
+from pytest_robust.threats import Threat
 
-_STEP = 1e-4
-"""Of losses and of scores: differences smaller than that are rounding, which depends on the batch."""
+_WIDTH = 15
+"""Texts tried around one, at most, before others are tried around the best of them: those last in the order break less."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +34,11 @@ class HotFlip(BaseAttack):
 
     At the best text so far every option is scored by the gradient. The most promising are tried one by one, exactly, the
     best option of each site first; the best of them is kept, and from there the next edit is looked for, or, when all are
-    used up, an exchange of the least worth for a better one. So every step is one edit away from the best text known.
+    used up, an exchange of the least worth for a better one. So every step is one edit away from the best text known, and
+    only a text from which others are looked for costs a backward pass.
 
     Attributes:
-        loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: texts tried per run; each costs a forward and a backward pass.
+        loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: texts tried per run.
         n_restarts: runs: the first from the text as it is, others from random edits. label: the name in reports.
     """
 
@@ -45,31 +55,33 @@ class HotFlip(BaseAttack):
     def name(self) -> str:
         return self.label
 
+    def wants_gradient(self, live: Live) -> Tensor:
+        """Where others are looked for from."""
+        return live.state["rank"] == 0
+
     def begin(self, threat: Threat, live: Live) -> None:
         """Raises ThreatError for a threat that is not edits of texts."""
         checked_edits(self.name, threat)
         random = threat.start(live.region, live.key)
         live.x = torch.where(live.rows(live.restart > 0), random, live.region.origin)
         lowest = torch.full((len(live),), -torch.inf, device=live.x.device)
-        nothing = torch.zeros_like(live.x)
         live.state = {
-            "base": live.x, "base_grad": nothing, "base_loss": lowest, "best": live.x, "best_grad": nothing,
-            "best_loss": lowest, "rank": torch.zeros_like(live.step),
+            "base": live.x, "base_loss": lowest, "score": torch.zeros_like(live.x), "best": live.x, "best_loss": lowest,
+            "rank": torch.zeros_like(live.step), "tried": untried(live, self.n_steps),
         }  # fmt: skip
 
     def update(self, threat: Threat, live: Live, loss: Tensor, grad: Tensor) -> None:
-        state, first = live.state, live.step == 0
-        better = loss > state["best_loss"] + _STEP
-        _replace(state, "best", better, {"": live.x, "_grad": grad, "_loss": loss.float()}, live)
+        state, based = live.state, live.state["rank"] == 0
+        state["tried"] = remembered(live)
+        replaced(state, based, live, base=live.x, base_loss=loss.float(), score=steady(grad))
+        replaced(state, loss > state["best_loss"] + STEP, live, best=live.x, best_loss=loss.float())
         # Each of k edits, and one round of exchanges, gets its share of the steps.
-        width = (self.n_steps / (live.region.radius.squeeze(1) + 1)).floor().clamp_min(4)
-        rank = state["rank"] + 1
-        moving = first | ((rank % width == 0) & (state["best_loss"] > state["base_loss"]))
-        _replace(state, "base", moving, {part: state[f"best{part}"] for part in ("", "_grad", "_loss")}, live)
-        state["rank"] = torch.where(moving, 0, rank)
-        score = _steady(state["base_grad"])
-        worth = (state["base"] * score).sum(2)
-        live.x = flipped(state["base"], _site_by_site(score, live.region), state["rank"], live.region, worth)
+        width = (self.n_steps / (live.region.radius.squeeze(1) + 1)).floor().clamp(4, _WIDTH)
+        moving = ~based & (state["rank"] % width == 0) & (state["best_loss"] > state["base_loss"])
+        state["rank"] = torch.where(moving, 0, state["rank"] + 1)
+        score, worth = site_by_site(state["score"], live.region), (state["base"] * state["score"]).sum(2)
+        other = neighbour(state["base"], score, worth, state["tried"], live.region)
+        live.x = torch.where(live.rows(moving), state["best"], other)
 
 
 @dataclass(frozen=True)
@@ -89,70 +101,12 @@ class EditSearch(Queries):
         checked_edits(self.name, threat)
         live.x = threat.start(live.region, live.key)
         lowest = torch.full((len(live),), -torch.inf, device=live.x.device)
-        nothing = torch.zeros_like(live.step)
-        live.state = {"best": live.x, "best_loss": lowest, "rank": nothing, "rises": nothing}
+        live.state = {"best": live.x, "best_loss": lowest, "tried": untried(live, self.n_steps)}
 
     def update(self, threat: Threat, live: Live, loss: Tensor, grad: Tensor) -> None:
         state = live.state
-        better = loss > state["best_loss"] + _STEP
-        _replace(state, "best", better, {"": live.x, "_loss": loss.float()}, live)
-        # Around every text that is the best for a while, its neighbours have a random order: none is tried twice.
-        state["rises"] = state["rises"] + better
-        state["rank"] = torch.where(better, 0, state["rank"] + 1)
-        liking = keyed.uniform(keyed.child(live.key, state["rises"]), tuple(live.x.shape[1:]))
-        worth = keyed.uniform(keyed.child(live.key, live.step), tuple(live.x.shape[1:2]), 1)
-        live.x = flipped(state["best"], _site_by_site(liking, live.region), state["rank"], live.region, worth)
-
-
-def _site_by_site(score: Tensor, region: Region) -> Tensor:
-    """Scores, (B, S, C) in [-1, 1], lowered so that the best option of every site comes before the second of any.
-
-    Options of one site are much alike: where the gradient is wrong about one, it is about all.
-    """
-    order = torch.where(region.upper > 0, score, -torch.inf).argsort(dim=2, descending=True, stable=True)
-    place: Tensor = order.argsort(dim=2)
-    return score - 3 * place
-
-
-def _steady(score: Tensor) -> Tensor:
-    """Scores, (B, S, C), in [-1, 1] and in steps, so that rounding does not decide between options of the same worth."""
-    largest = score.abs().flatten(1).amax(1).view(-1, 1, 1)
-    return (score / torch.where(largest > 0, largest, 1.0) / _STEP).round() * _STEP
-
-
-def checked_edits(name: str, threat: Threat) -> None:
-    """Raises ThreatError unless the threat is a set of edits."""
-    if threat.terrain != "edits":
-        raise ThreatError(
-            f"{name} edits texts, and {threat.norm} {threat.budget} moves other things; "
-            "use it with CharacterEdits or WordEdits, or leave attacks out for those of the profile"
-        )
-
-
-def flipped(base: Tensor, score: Tensor, rank: Tensor, region: Region, worth: Tensor) -> Tensor:
-    """``base``, (B, S, C), with the option that is ``rank``-th in the order of scores, (B,) from 0.
-
-    Args:
-        score: (B, S, C). worth: (B, S), of the edits in ``base``: where their number is used up, the one of least worth
-            makes room, unless the new one is at the same site as another.
-    """
-    there = (region.upper > 0) & (base == 0)
-    order = torch.where(there, score, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True)
-    chosen = order.gather(1, rank.clamp_max(order.shape[1] - 1).unsqueeze(1))
-    site = (chosen // base.shape[2]).squeeze(1)
-    edited = base.any(2)
-    worth = torch.where(edited, worth, torch.inf)
-    here = edited.gather(1, site.unsqueeze(1))
-    full = (edited.sum(1, keepdim=True) >= region.radius) & ~here
-    leaving = torch.where(full.squeeze(1), worth.argmin(1), site)
-    moved = base.scatter(1, leaving.view(-1, 1, 1).expand(-1, 1, base.shape[2]), 0.0)
-    moved = torch.where((full | here).unsqueeze(2), moved, base)
-    # Nothing is there to take: the point stays.
-    exists = there.flatten(1).gather(1, chosen) & (region.radius > 0)
-    return torch.where(exists.unsqueeze(2), moved.flatten(1).scatter(1, chosen, 1.0).view_as(base), base)
-
-
-def _replace(state: dict[str, Tensor], name: str, where: Tensor, by: dict[str, Tensor], live: Live) -> None:
-    for part, value in by.items():
-        old = state[name + part]
-        state[name + part] = torch.where(where if old.ndim == 1 else live.rows(where), value, old)
+        state["tried"] = remembered(live)
+        replaced(state, loss > state["best_loss"] + STEP, live, best=live.x, best_loss=loss.float())
+        keys = keyed.child(live.key, live.step)
+        liking, worth = keyed.uniform(keys, tuple(live.x.shape[1:])), keyed.uniform(keys, tuple(live.x.shape[1:2]), 1)
+        live.x = neighbour(state["best"], site_by_site(liking, live.region), worth, state["tried"], live.region)

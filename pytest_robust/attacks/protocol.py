@@ -15,7 +15,7 @@ class Attack(Protocol):
     decided elsewhere.
 
     One run of an example is: ``begin``, then ``n_steps`` times a forward and backward pass at ``live.x`` followed by
-    ``update``, then a last forward pass. It ends at the first point that is broken. An attack that uses no gradients costs
+    ``update``, then a last forward pass. It ends at the first point that is broken. Where no gradient is asked for, there is
     no backward pass.
     """
 
@@ -55,6 +55,10 @@ class Attack(Protocol):
         """False where surviving it says nothing about robustness, however many steps it takes."""
         ...
 
+    def wants_gradient(self, live: Live) -> Tensor | None:
+        """(S,) bool: the slots whose gradient is asked for at ``live.x``, by an attack that uses gradients; None: all."""
+        ...
+
     def begin(self, threat: Threat, live: Live) -> None:
         """Put ``live.x`` at its first point and ``live.state`` at its first value."""
         ...
@@ -64,7 +68,7 @@ class Attack(Protocol):
 
         Args:
             loss: (S,) the loss at ``live.x``, higher is better.
-            grad: its gradient, in the shape of ``x``; zeros where the attack uses none.
+            grad: its gradient, in the shape of ``x``; zeros where none was asked for.
         """
         ...
 
@@ -79,3 +83,13 @@ class BaseAttack:
     uses_gradients: bool = True
     roams: bool = False
     evidence: bool = True
+
+    def wants_gradient(self, live: Live) -> Tensor | None:
+        """At every point."""
+        return None
+
+
+def asked_for(attack: Attack, live: Live) -> Tensor | bool:
+    """(S,) bool: the slots whose gradient the attack needs at their points; True: of all, False: of none."""
+    wanted = attack.wants_gradient(live) if attack.uses_gradients else None
+    return attack.uses_gradients if wanted is None else wanted

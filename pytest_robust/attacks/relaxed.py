@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
-from pytest_robust.attacks.hotflip import checked_edits
 from pytest_robust.attacks.live import Live
+from pytest_robust.attacks.neighbours import checked_edits
 from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.threats import Region, Threat
 

@@ -31,6 +31,9 @@ class Watched:
         self.roams, self.evidence = attack.roams, attack.evidence
         self.farthest, self.draws, self.rewrites = 0.0, False, False
 
+    def wants_gradient(self, live: Live) -> Tensor | None:
+        return self._attack.wants_gradient(live)
+
     def begin(self, threat: Threat, live: Live) -> None:
         self._watch(threat, live, lambda: self._attack.begin(threat, live))
 

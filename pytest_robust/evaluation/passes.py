@@ -77,6 +77,34 @@ class Passes:
         self.backward += len(x) * self.draws
         return logits, losses, grad
 
+    def where(
+        self, asking: Tensor | bool, loss: Callable[[Tensor, slice | Tensor], Tensor], x: Tensor, context: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, but for rows that ask for no gradient: these cost no backward pass, and get zeros.
+
+        Args:
+            asking: (B,) bool; True: all ask, False: none.
+        """
+        if asking is True:
+            return self.gradient(loss, x, context)
+        if asking is False:
+            logits = self.logits(x, context)
+            return logits, loss(logits, slice(None)), torch.zeros_like(x)
+        groups = [mask.nonzero().flatten() for mask in (asking, ~asking)]
+        parts = [
+            self.where(
+                asks,
+                lambda logits, part, rows=rows: loss(logits, rows[part]),  # type: ignore[misc]
+                x[rows],
+                {name: tensor[rows] for name, tensor in context.items()},
+            )
+            for rows, asks in zip(groups, (True, False), strict=True)
+            if len(rows)
+        ]
+        back = torch.cat(groups).argsort()
+        logits, losses, grad = (torch.cat(tensors)[back] for tensors in zip(*parts, strict=True))
+        return logits, losses, grad
+
     @contextmanager
     def exactly(self) -> Iterator[None]:
         """Inside, gradients are exact as well."""

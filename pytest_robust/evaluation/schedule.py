@@ -86,7 +86,7 @@ _FEW_RELEASE = (*_FEW, Step(Sweep(n_steps=1000, n_restarts=2, label="sweep-resta
 _SINGLE = (Step(Sweep(n_steps=1)),)
 """Where a threat is a change or none, the first two queries are all there is to try."""
 
-_EDITS = (Step(HotFlip(n_steps=40)), Step(EditSearch(n_steps=150)))
+_EDITS = (Step(HotFlip(n_steps=80)), Step(EditSearch(n_steps=150)))
 _EDITS_RELEASE = (
     *_EDITS,
     Step(HotFlip(n_steps=100, n_restarts=3, label="hotflip-restarts")),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pytest_robust.attacks import Attack, Live
+from pytest_robust.attacks import Attack, Live, asked_for
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.evaluation.subjects import Subjects, Task
 from pytest_robust.models import redrawn
@@ -88,26 +89,21 @@ class Search:
     def _step(self, slots: _Slots, queue: deque[Task]) -> None:
         """One forward and backward pass of every slot; the broken leave, the others move."""
         live = slots.live
-
-        def loss(logits: Tensor, rows: slice) -> Tensor:
-            return self._loss(live, logits, rows)
-
-        if self.attack.uses_gradients:
-            logits, losses, grad = self.passes.gradient(loss, live.x, _context(live))
-        else:
-            logits = self.passes.logits(live.x, _context(live))
-            losses, grad = loss(logits, slice(None)), torch.zeros_like(live.x)
+        asking = asked_for(self.attack, live)
+        logits, losses, grad = self.passes.where(asking, partial(self._loss, live), live.x, _context(live))
+        asked = _listed(asking, len(live))
+        slots.spend([1 + asks for asks in asked])
         counting = self._counting(live)
         self._follow(live, logits, losses, counting)
         broken, strange = self._look(logits, slots, counting, ~grad.flatten(1).sum(1).isfinite())
         if strange:
             self._note(self.observed.not_a_number, grad.isnan().flatten(1).any(1), slots.tasks)
             grad = grad.nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)
-        fresh = [i for i, steps in enumerate(slots.steps) if steps == 0]
-        if fresh and self.attack.uses_gradients:
+        fresh = [i for i, steps in enumerate(slots.steps) if steps == 0 and asked[i]]
+        if fresh:
             self._look_at_gradients(grad, slots, fresh)
         if broken:
-            self._remember(slots.at(broken), self._cost)
+            self._remember(slots.at(broken))
             staying = [i for i in range(len(slots.tasks)) if i not in set(broken)]
             losses, grad = losses[staying], grad[staying]
             slots.take(broken)
@@ -120,14 +116,15 @@ class Search:
         logits = self.passes.logits(spent.live.x, _context(spent.live))
         counting = self._counting(spent.live)
         self._follow(spent.live, logits, self._loss(spent.live, logits, slice(None)), counting)
-        self._remember(spent, 1)
+        spent.spend([1] * len(spent.tasks))
+        self._remember(spent)
         # A mean over draws says little about their majority: where a random model's run ends, they are asked in any case.
         broken, _ = self._look(logits, spent, counting, torch.zeros_like(counting), everywhere=self.passes.random)
         spent.take(broken)
         for task in spent.tasks:
             self._next_run(task, queue)
 
-    def _loss(self, live: Live, logits: Tensor, rows: slice) -> Tensor:
+    def _loss(self, live: Live, logits: Tensor, rows: slice | Tensor) -> Tensor:
         """(S,) losses of logits divided by their clean spread, so that the scale of a model's logits changes nothing."""
         scaled = logits / live.scale[rows].unsqueeze(1)
         if self.attack.loss == "divergence":
@@ -147,25 +144,15 @@ class Search:
         live.closest = torch.fmax(live.closest, torch.where(margin.isfinite() & counting, margin, -torch.inf))
         live.peak = torch.fmax(live.peak, losses.to(live.peak.dtype))
 
-    def _remember(self, ended: _Slots, passes: int) -> None:
-        """Write down what runs that end here have come to.
-
-        Args:
-            passes: forward and backward passes at the last point. Every step before took a forward pass, and a backward pass
-                where the attack uses gradients.
-        """
+    def _remember(self, ended: _Slots) -> None:
+        """Write down what runs that end here have come to, and what they took."""
         trail, rows = self.subjects.trail, [task.row for task in ended.tasks]
         trail.came(rows, ended.live.closest.tolist())
-        for row, steps in zip(rows, ended.steps, strict=True):
-            self.spent[row] += steps * self._cost + passes
+        for row, passes in zip(rows, ended.passes, strict=True):
+            self.spent[row] += passes
         if self.attack.n_targets and self.attack.n_steps == 1:
             places = [self.subjects.target(self.attack, task.run) for task in ended.tasks]
             trail.reached(rows, places, ended.live.peak.tolist())
-
-    @property
-    def _cost(self) -> int:
-        """Passes of a step."""
-        return 2 if self.attack.uses_gradients else 1
 
     def _look(
         self, logits: Tensor, slots: _Slots, counting: Tensor, strange: Tensor, *, everywhere: bool = False
@@ -211,12 +198,13 @@ class Search:
 
 
 class _Slots:
-    """Live examples with the tasks they stand for and the steps they have taken."""
+    """Live examples with the tasks they stand for, the steps they have taken, and the passes that these took."""
 
     def __init__(self) -> None:
         self._live: Live | None = None
         self.tasks: list[Task] = []
         self.steps: list[int] = []
+        self.passes: list[int] = []
 
     @property
     def live(self) -> Live:
@@ -227,6 +215,7 @@ class _Slots:
         self._live = Live.cat([self._live, live]) if self.tasks and self._live is not None else live
         self.tasks = self.tasks + tasks
         self.steps = self.steps + [0] * len(tasks)
+        self.passes = self.passes + [0] * len(tasks)
 
     def take(self, slots: list[int]) -> _Slots:
         """Remove these slots and return them."""
@@ -234,8 +223,11 @@ class _Slots:
         staying = [i for i in range(len(self.tasks)) if i not in leaving]
         taken = self.at(slots)
         kept = self.at(staying)
-        self._live, self.tasks, self.steps = kept._live, kept.tasks, kept.steps
+        self._live, self.tasks, self.steps, self.passes = kept._live, kept.tasks, kept.steps, kept.passes
         return taken
+
+    def spend(self, passes: Sequence[int]) -> None:
+        self.passes = [before + more for before, more in zip(self.passes, passes, strict=True)]
 
     def advance(self) -> None:
         self.live.step = self.live.step + 1
@@ -245,7 +237,7 @@ class _Slots:
         """These slots, which stay."""
         part = _Slots()
         part.tasks = [self.tasks[i] for i in slots]
-        part.steps = [self.steps[i] for i in slots]
+        part.steps, part.passes = [self.steps[i] for i in slots], [self.passes[i] for i in slots]
         if slots:
             part._live = self.live if len(slots) == len(self.tasks) else self.live.select(_index(slots, self.live.x.device))
         return part
@@ -262,3 +254,7 @@ def _where(mask: Tensor) -> list[int]:
 
 def _index(slots: list[int], device: torch.device) -> Tensor:
     return torch.tensor(slots, dtype=torch.int64, device=device)
+
+
+def _listed(mask: Tensor | bool, n: int) -> list[bool]:
+    return [bool(value) for value in mask.tolist()] if isinstance(mask, Tensor) else [mask] * n

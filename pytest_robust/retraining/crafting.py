@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pytest_robust.attacks import Attack, Live
+from pytest_robust.attacks import Attack, Live, asked_for
 from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.models.protocol import Batch
@@ -115,20 +115,15 @@ def craft(
 
     clean = passes.logits(live.region.origin, live.context) if attack.loss == "divergence" else None
 
-    def loss(logits: Tensor, rows: slice) -> Tensor:
+    def loss(logits: Tensor, rows: slice | Tensor) -> Tensor:
         if clean is not None:
             return objective.divergence(logits, clean[rows])
         return objective.loss(attack.loss, logits / live.scale[rows].unsqueeze(1), live.goal[rows], live.rival[rows])
 
     for _ in range(attack.n_steps):
-        if attack.uses_gradients:
-            logits, losses, grad = passes.gradient(loss, live.x, live.context)
-            grad = grad.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        else:
-            logits = passes.logits(live.x, live.context)
-            losses, grad = loss(logits, slice(None)), torch.zeros_like(live.x)
+        logits, losses, grad = passes.where(asked_for(attack, live), loss, live.x, live.context)
         broken |= objective.broken(logits, live.goal)
-        attack.update(threat, live, losses, grad)
+        attack.update(threat, live, losses, grad.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
         live.step = live.step + 1
     if judge:
         broken |= objective.broken(passes.logits(live.x, live.context), live.goal)
