@@ -21,9 +21,7 @@ import torch
 from common import quiet, show
 from text import tokenizer
 
-from pytest_robust import CharacterEdits, Translator, evaluate
-from pytest_robust.evaluation.prepare import under
-from pytest_robust.models.edited import Edited
+from pytest_robust import CharacterEdits, Translator, evaluate, fluctuation
 
 _SAMPLES = 10
 
@@ -59,20 +57,6 @@ def trained(pairs: list[tuple[str, str]], epochs: int) -> tuple[Any, Any]:
     return model.eval(), tokens
 
 
-def typos(translator: Translator, sources: list[str], number: int) -> list[str]:
-    """One random typo of each."""
-    threat = CharacterEdits(1)
-    seen = under(translator, threat)
-    assert isinstance(seen, Edited)
-    encoded = seen.encode(translator.read(sources))
-    found = []
-    for i in range(len(sources)):
-        batch = seen.batch(encoded.take([i]))
-        x = threat.start(threat.region(batch.x, batch.free), torch.tensor([1000 * number + i]))
-        found += seen.texts(x, batch.context)
-    return [str(text) for text in found]
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="lines ENGLISH<tab>FRENCH")
@@ -81,7 +65,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=20, help="of training (20)")
     args = parser.parse_args(argv)
     quiet()
-    from sacrebleu.metrics.chrf import CHRF
 
     lines = [line.split("\t")[:2] for line in args.data.read_text(encoding="utf-8").splitlines() if "\t" in line]
     pairs = list(dict.fromkeys((source, target) for source, target in lines))
@@ -91,28 +74,14 @@ def main(argv: list[str] | None = None) -> int:
     model, tokens = trained(pairs[args.n :], args.epochs)
     training = time.process_time() - began
     translator = Translator(model, tokens, holds="consistency>=0.7", max_new_tokens=32)
-    sources, references = (list(column) for column in zip(*pairs[: args.n], strict=True))
-    score = CHRF().sentence_score
-
-    def chrf(one: list[str], other: list[str]) -> np.ndarray[Any, Any]:
-        return np.array([score(a, [b]).score / 100 for a, b in zip(one, other, strict=True)])
-
-    with translator.isolated():
-        clean = translator.translate(sources)
-        changed = [typos(translator, sources, number) for number in range(_SAMPLES)]
-        after = [translator.translate(texts) for texts in changed]
-    before = chrf(clean, references)
-    values = np.stack([chrf(texts, references) for texts in after], 1)
-    stays = np.stack([(chrf(texts, clean) + chrf(clean, texts)) / 2 for texts in after], 1)
-    like = np.stack([chrf(texts, sources) for texts in changed], 1)
-    loss = np.clip((before[:, None] - values) / np.maximum(before[:, None], 1e-9), 0, None)
+    sources = [source for source, _ in pairs[: args.n]]
+    found = fluctuation(translator, pairs[: args.n], CharacterEdits(1), samples=_SAMPLES)
     rows = [
-        ["chrF", f"{before.mean():.3f}", f"{values.mean():.3f}", f"{values.min(1).mean():.3f}"],
-        ["consistency", "1.000", f"{stays.mean():.3f}", f"{stays.min(1).mean():.3f}"],
+        [name, *(f"{value:.3f}" for value in (metric.clean, metric.mean, metric.worst))]
+        for name, metric in found.metrics.items()
     ]
-    hallucinated = int(((before >= 0.4) & (values.min(1) < 0.1)).sum())
-    true = int((like + loss > 1).any(1).sum())
-    about = f"{len(sources)} sentences; hallucinations {hallucinated}, true successes {true}; training {training:.0f} CPU s"
+    counts = f"hallucinations {found.hallucinations}, true successes {found.true_successes}"
+    about = f"{args.n} sentences; {counts}; training {training:.0f} CPU s"
     show(rows, ["metric", "clean", "mean of 10 typos", "worst of 10"], about)
 
     began = time.process_time()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
     from pytest_robust.regression import Comparison
+    from pytest_robust.retraining import Adversary, Retrained, retrain
     from pytest_robust.store.witness import Witness, load_witness
     from pytest_robust.threats import (
         L0,
@@ -91,6 +92,7 @@ _HOMES = {
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
     "regression": ("Comparison",),
+    "retraining": ("Adversary", "Retrained", "retrain"),
     "store.witness": ("Witness", "load_witness"),
     "threats": (
         "CharacterEdits",
@@ -109,13 +111,13 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Budget", "CausalLM",
-    "CharacterEdits", "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError",
-    "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation", "Noise",
-    "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retriever", "RetrieverFunction", "Robust",
-    "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
-    "Translator", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "fluctuation",
-    "load_witness", "units",
+    "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Adversary", "Budget",
+    "CausalLM", "CharacterEdits", "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation",
+    "EvidenceError", "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation",
+    "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever",
+    "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted",
+    "TextFunction", "ThreatError", "Translator", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve",
+    "evaluate", "fluctuation", "load_witness", "retrain", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -24,6 +24,7 @@ NAMES = (
     "regression",
     "replay",
     "rerun",
+    "retraining",
     "sampling",
     "startup",
     "text",
@@ -316,3 +317,18 @@ def test_rerun_finds_every_check_finished(load, capsys, monkeypatch):
     assert script.main(["--repeats", "1", "--target", "1000"]) == 0
     assert script.main(["--repeats", "1", "--target", "0.001"]) == 1
     assert "every check of every rerun was found finished" in capsys.readouterr().out
+
+
+def test_retraining_counts_every_pass_and_stops_in_time(load):
+    script = load("retraining")
+    task = script.digits_task()
+    small = script.Task(
+        "small", task.model, tuple(part[:96] for part in task.train), tuple(part[:40] for part in task.test), 0.1
+    )
+    model, spent = script.trained_until(script.madry, small, 0.01, most=3000)
+    assert 3000 <= spent <= 3000 + 2 * 64
+    assert small.epoch == 2 * 96
+    before = torch.cat([p.flatten() for p in small.model.parameters()])
+    assert not torch.equal(before, torch.cat([p.flatten() for p in model.parameters()]))
+    robust, clean = script.judged(small, model)
+    assert 0 <= robust <= clean <= 40

@@ -99,3 +99,11 @@ def test_text_example_passes(monkeypatch, tmp_path):
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "6 passed" in result.stdout
+
+
+def test_retraining_story_ends_with_a_model_that_passes():
+    story = [sys.executable, EXAMPLES / "retraining" / "story.py"]
+    result = subprocess.run(story, capture_output=True, text=True, timeout=240, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "it passes this check; by nfgsm" in result.stdout
+    assert "was retrained, and passes it" in result.stdout

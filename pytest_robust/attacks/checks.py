@@ -14,7 +14,7 @@ def checked_counts(**counts: int) -> None:
 
 def checked_loss(loss: str, *, targeted: bool) -> None:
     """Raises ValueError unless the loss exists and has a target exactly when the attack gives it one."""
-    fitting = [name for name in LOSSES if name.endswith("-t") == targeted]
+    fitting = [name for name in LOSSES if name.endswith("-t") == targeted] + ["divergence"] * (not targeted)
     if loss not in fitting:
         where = "with n_targets" if targeted else "without n_targets"
         raise ValueError(f"no loss {loss!r} {where}; there is: {', '.join(fitting)}")

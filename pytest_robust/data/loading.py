@@ -97,7 +97,7 @@ def _split(data: object) -> tuple[object, object]:
     if isinstance(data, list) and len(data) == 2 and all(isinstance(part, (Tensor, np.ndarray)) for part in data):
         # What iterating over a DataLoader gives.
         return data[0], data[1]
-    items = [_split_item(item, i) for i, item in enumerate(_items(data))]
+    items = [split_item(item, f"example {i}") for i, item in enumerate(_items(data))]
     if not items:
         raise PreflightError("data: there are no examples; give at least one")
     return [x for x, _ in items], [y for _, y in items]
@@ -131,13 +131,13 @@ def _items_of_loader(loader: DataLoader[object]) -> Iterator[object]:
     if loader.batch_size is None and loader.batch_sampler is None:
         # Batching is left to the data set: each of its items is a batch already, or is not.
         for i, item in enumerate(items):
-            yield from _unbatched(_split_item(item, i))
+            yield from _unbatched(split_item(item, f"example {i}"))
     elif loader.collate_fn is default_collate:
         yield from items
     else:
         collate = cast("Callable[[list[object]], object]", loader.collate_fn)
         for i, item in enumerate(items):
-            yield from _unbatched(_split_item(collate([item]), i))
+            yield from _unbatched(split_item(collate([item]), f"example {i}"))
 
 
 def _indices(loader: DataLoader[object], n: int) -> Sequence[int]:
@@ -173,14 +173,19 @@ def _unbatched(batch: tuple[object, object]) -> Iterator[tuple[object, object]]:
             yield cast("Sequence[object]", inputs)[j], labels[j]
 
 
-def _split_item(item: object, i: int) -> tuple[object, object]:
+def split_item(item: object, where: str) -> tuple[object, object]:
+    """Inputs and labels of one example, or of one batch. ``where``: how to call it.
+
+    Raises:
+        PreflightError: it is neither a pair nor a mapping with labels.
+    """
     if isinstance(item, Mapping):
-        return _split_mapping(item, f"example {i}")
+        return _split_mapping(item, where)
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
     what = f"{len(item)} parts" if isinstance(item, (tuple, list)) else f"a {type(item).__name__}"
     raise PreflightError(
-        f"data: example {i} has {what}, where (input, label) is needed; several inputs go in a mapping, "
+        f"data: {where} has {what}, where (input, label) is needed; several inputs go in a mapping, "
         "(dict, label), and text pairs in a tuple, ((premise, hypothesis), label)"
     )
 

@@ -1,10 +1,12 @@
-"""How much the results of queries fluctuate under random edits: described, not judged."""
+"""How much results fluctuate under random edits of queries or sources: described, not judged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +15,21 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.data.examples import Examples
-from pytest_robust.errors import ThreatError
+from pytest_robust.errors import ModelError, ThreatError
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.prepare import under
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
 from pytest_robust.models.retrieval import Retriever, RetrieverFunction
+from pytest_robust.models.similarity import chrf, consistency
+from pytest_robust.models.translation import Translator
 from pytest_robust.threats import Edits
 
 _DRAWS = 2000
 """Of the bootstrap."""
 _BATCH = 64
+_GOOD, _LOST = 0.4, 0.1
+"""Values of chrF between which a translation that is a hallucination falls; a convention of our own."""
 Values = npt.NDArray[np.float64]
 
 
@@ -80,13 +86,19 @@ class Metric:
 
 @dataclass(frozen=True)
 class Fluctuation:
-    """What random edits do to the results of queries.
+    """What random edits do to the results of queries, or to translations.
 
     Attributes:
-        metrics: by name: ``"ndcg@10"``, ``"mrr@10"`` and ``"recall@100"`` of queries with judgements; ``"overlap@10"``,
-            ``"rbo"`` (p = 0.9) and ``"top-1"``, how much of the results of the query as it is stays, of all.
-        threat: the edits. k: how many random edits of each query: the worst of k is of no use without it. seed: of them.
-        fixed: queries in which nothing can be edited; they count as stable.
+        metrics: by name. Of retrieval ``"ndcg@10"``, ``"mrr@10"`` and ``"recall@100"`` of queries with judgements;
+            ``"overlap@10"``, ``"rbo"`` (p = 0.9) and ``"top-1"``, how much of the results of the query as it is stays, of
+            all. Of translation ``"chrf"`` of sources with references, and ``"consistency"``, see ``Translator``, of all.
+        threat: the edits. k: how many random edits of each text: the worst of k is of no use without it. seed: of them.
+        fixed: texts in which nothing can be edited; they count as stable.
+        hallucinations: of sources with references, those whose translation has a chrF of 0.4 at least, and after the worst
+            of the edits less than 0.1; None elsewhere.
+        true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source: chrF
+            of the edited source against the source, and the share lost, add up to more than 1 (Michel et al., NAACL 2019,
+            section 3). Others lose no more than was changed.
     """
 
     metrics: dict[str, Metric]
@@ -94,6 +106,8 @@ class Fluctuation:
     k: int
     seed: int
     fixed: int
+    hallucinations: int | None = None
+    true_successes: int | None = None
 
     def __getitem__(self, name: str) -> Metric:
         """Raises LookupError where there is no such metric."""
@@ -103,42 +117,65 @@ class Fluctuation:
 
     def __str__(self) -> str:
         fixed = f"; nothing can be edited in {self.fixed} of them" if self.fixed else ""
-        head = f"{self.threat}, {self.k} random edits of each query, seed {self.seed}{fixed}"
-        return "\n".join([head, *map(repr, self.metrics.values())])
+        head = f"{self.threat}, {self.k} random edits of each text, seed {self.seed}{fixed}"
+        lines = [head, *map(repr, self.metrics.values())]
+        if self.hallucinations is not None:
+            lines.append(f"hallucinations {self.hallucinations}, true successes {self.true_successes}")
+        return "\n".join(lines)
 
     __repr__ = __str__
 
 
 def fluctuation(
-    retriever: Retriever | RetrieverFunction, queries: object, threat: Edits, *, samples: int = 10, seed: int = 0
+    model: Retriever | RetrieverFunction | Translator,
+    data: object,
+    threat: Edits,
+    *,
+    samples: int = 10,
+    seed: int = 0,
 ) -> Fluctuation:
-    """Metrics of queries as they are, and under random edits, each as many as the threat allows.
+    """Metrics of queries or sources as they are, and under random edits, each as many as the threat allows.
 
     That describes: random edits are weaker than a search, and surviving them is no evidence. For a verdict give the
-    retriever to ``evaluate`` or ``robust``.
+    model to ``evaluate`` or ``robust``.
 
     Args:
-        queries: as ``Retriever`` reads them. threat: ``CharacterEdits`` or ``WordEdits``.
-        samples: random edits of each query. seed: of them.
+        data: queries as ``Retriever`` reads them, or sources, with references or without, for a ``Translator``.
+        threat: ``CharacterEdits`` or ``WordEdits``. samples: random edits of each text. seed: of them.
 
     Raises:
-        ValueError: samples is no whole number above 0. ThreatError: not edits. PreflightError: the queries cannot be read.
+        ValueError: samples is no whole number above 0. ThreatError: not edits. PreflightError: the data cannot be read.
+        ModelError: a model that neither retrieves nor translates, or sacrebleu is not installed.
     """
     if not (isinstance(samples, Integral) and samples >= 1):
         raise ValueError(f"samples must be a whole number, at least 1, got {samples!r}")
-    edited = under(retriever, threat)
+    if not isinstance(model, (Retriever, RetrieverFunction, Translator)):
+        raise ModelError(
+            f"fluctuation is for a Retriever, a RetrieverFunction or a Translator, got a {type(model).__name__}; for other "
+            "models use evaluate()"
+        )
+    edited = under(model, threat)
     if not isinstance(edited, Edited):
         raise ThreatError(
             f"fluctuation tries random edits of texts, and {type(threat).__name__} is none; use CharacterEdits(k) or "
-            "WordEdits(k), or evaluate() for the share of queries that hold"
+            "WordEdits(k), or evaluate() for the share of texts that hold"
         )
-    examples = retriever.read(queries)
-    with full_precision(), retriever.isolated():
+    examples = model.read(data)
+    texts = [str(text) for text in examples.inputs]
+    with full_precision(), model.isolated():
         encoded = edited.encode(examples)
         fixed = sum(not bool(edited.batch(encoded.take([i])).free.any()) for i in range(len(encoded)))
-        clean = ranked(retriever.scores([str(text) for text in examples.inputs]).cpu())
-        rankings = [_edited(retriever, edited, encoded, threat, seed, number) for number in range(int(samples))]
-    grades = retriever.corpus.grades(examples)
+        changed = [_edited(edited, encoded, threat, seed, number) for number in range(int(samples))]
+        if isinstance(model, Translator):
+            clean, *translations = [model.translate(each) for each in (texts, *changed)]
+            found = _of_translations(texts, _references(data), clean, changed, translations)
+        else:
+            rankings = [ranked(model.scores(each).cpu()) for each in (texts, *changed)]
+            found = {"metrics": _of_rankings(model.corpus.grades(examples), rankings[0], rankings[1:])}
+    return Fluctuation(threat=str(threat.summary()), k=int(samples), seed=seed, fixed=fixed, **found)
+
+
+def _of_rankings(grades: Tensor, clean: Tensor, rankings: list[Tensor]) -> dict[str, Metric]:
     judged = (grades > 0).any(1)
     metrics: dict[str, Metric] = {}
     quality: dict[str, Callable[[Tensor], Tensor]] = {
@@ -147,26 +184,60 @@ def fluctuation(
         "recall@100": lambda ranking: recall(ranking, grades, 100),
     }
     for name, metric in quality.items() if bool(judged.any()) else ():
-        metrics[name] = _metric(name, lambda ranking, metric=metric: metric(ranking)[judged], clean, rankings)
+        metrics[name] = _metric(name, metric, clean, rankings, judged)
     stability: dict[str, Callable[[Tensor], Tensor]] = {
         "overlap@10": lambda ranking: overlap(ranking, clean, min(10, clean.shape[1])),
         "rbo": lambda ranking: rbo(ranking, clean),
         "top-1": lambda ranking: (ranking[:, 0] == clean[:, 0]).double(),
     }
     for name, metric in stability.items():
-        metrics[name] = _metric(name, metric, clean, rankings)
-    return Fluctuation(metrics, str(threat.summary()), int(samples), seed, fixed)
+        metrics[name] = _metric(name, metric, clean, rankings, torch.ones_like(judged))
+    return metrics
 
 
-def _metric(name: str, metric: Callable[[Tensor], Tensor], clean: Tensor, rankings: list[Tensor]) -> Metric:
-    samples = torch.stack([metric(ranking) for ranking in rankings], 1)
-    return Metric(name, metric(clean).double().numpy(), samples.double().numpy())
+def _of_translations(
+    sources: Sequence[str],
+    references: Sequence[str | None],
+    clean: Sequence[str],
+    changed: Sequence[Sequence[str]],
+    translations: Sequence[Sequence[str]],
+) -> dict[str, Any]:
+    """The metrics and the counts, as fields of a ``Fluctuation``."""
+
+    def each(measure: Callable[[str, str], float], one: Sequence[str], other: Sequence[str | None]) -> Values:
+        return np.array([measure(a, b) for a, b in zip(one, other, strict=True) if b is not None])
+
+    stays = np.stack([each(consistency, after, clean) for after in translations], 1)
+    metrics = {"consistency": Metric("consistency", np.ones(len(clean)), stays)}
+    referred = np.array([reference is not None for reference in references])
+    if not referred.any():
+        return {"metrics": metrics}
+    before = each(chrf, clean, references)
+    after = np.stack([each(chrf, translation, references) for translation in translations], 1)
+    alike = np.stack([each(chrf, edit, sources)[referred] for edit in changed], 1)
+    lost = np.clip((before[:, None] - after) / np.where(before > 0, before, 1)[:, None], 0, None)
+    return {
+        "metrics": {"chrf": Metric("chrf", before, after), **metrics},
+        "hallucinations": int(((before >= _GOOD) & (after.min(1) < _LOST)).sum()),
+        "true_successes": int((alike + lost > 1).any(1).sum()),
+    }
 
 
-def _edited(
-    retriever: Retriever | RetrieverFunction, edited: Edited, encoded: Examples, threat: Edits, seed: int, number: int
-) -> Tensor:
-    """(n, N) the rankings of one random edit of each query."""
+def _references(data: object) -> list[str | None]:
+    """Those of pairs; of a condition that needs none the model does not keep them."""
+    if isinstance(data, Examples):
+        return [json.loads(reference)["reference"] for reference in data.references or ()]
+    return [None if isinstance(item, str) else item[1] for item in cast("Sequence[Any]", data)]
+
+
+def _metric(name: str, metric: Callable[[Tensor], Tensor], clean: Tensor, rankings: list[Tensor], having: Tensor) -> Metric:
+    """Of the queries ``having`` it, (n,) bool."""
+    samples = torch.stack([metric(ranking)[having] for ranking in rankings], 1)
+    return Metric(name, metric(clean)[having].double().numpy(), samples.double().numpy())
+
+
+def _edited(edited: Edited, encoded: Examples, threat: Edits, seed: int, number: int) -> list[str]:
+    """One random edit of each text."""
     texts: dict[int, str] = {}
     for group in encoded.groups(range(len(encoded))):
         for start in range(0, len(group), _BATCH):
@@ -175,4 +246,4 @@ def _edited(
             keys = torch.tensor([keyed.key(seed, encoded.ids[row], "fluctuation", number) for row in rows])
             x = threat.start(threat.region(batch.x, batch.free), keys.to(batch.x.device))
             texts.update(zip(rows, map(str, edited.texts(x, batch.context)), strict=True))
-    return ranked(retriever.scores([texts[row] for row in range(len(encoded))]).cpu())
+    return [texts[row] for row in range(len(encoded))]

@@ -201,7 +201,7 @@ def opened(
     objective = objective or Untargeted()
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
     asking = Passes(adapted, batch_size or _ASKED)
-    attacked = under(adapted, threat, lambda x, context: _upwards(objective, asking, x, context))
+    attacked = under(adapted, threat, lambda x, context: upwards(objective, asking, x, context))
     # Of a function of texts there are no gradients to lead the edits.
     terrain = "queries" if isinstance(attacked, Edited) and not attacked.differentiable else threat.terrain
     steps = schedule(chosen, attacks, terrain)
@@ -303,7 +303,7 @@ def _vocabulary(model: EmbeddedText | TextFunction, gradient: Gradient | None) -
     return Vocabulary(model, is_word, gradient)
 
 
-def _upwards(objective: Objective, passes: Passes, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+def upwards(objective: Objective, passes: Passes, x: Tensor, context: dict[str, Tensor]) -> Tensor:
     """The gradient that leads from what the model says of its inputs by itself to where it is broken."""
 
     def margin(logits: Tensor, _: slice) -> Tensor:

@@ -126,7 +126,7 @@ class CausalLM(Writer):
             ModelError: the tokenizer does not read random tokens as it writes them.
         """
         other = copy.copy(self)
-        other._holds, other._judge, other._chrf, other._targets, other.notes = Holds("avoids"), None, None, {}, ()
+        other._holds, other._judge, other._targets, other.notes = Holds("avoids"), None, {}, ()
         data = []
         for i, item in enumerate(prompts):
             said = self._said(item, i)

@@ -3,97 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_robust.budget import exact
 from pytest_robust.data.examples import Examples, Text
 from pytest_robust.errors import ModelError, PreflightError
-from pytest_robust.models.rankings import ranked
+from pytest_robust.models.holds import Holds
 
 CLASSES = ("holds", "fluctuates")
-_FORMS = "'hit@10', 'recall@10>=0.5', 'overlap@10>=0.6' or 'top-1'"
 _CORPUS = "give a mapping from ids to texts, or (ids, vectors)"
 Documents = Mapping[str, str] | tuple[Sequence[str], Any]
-
-
-@dataclass(frozen=True)
-class Holds:
-    """What has to hold of the results of a query.
-
-    So many of a set of documents are to be among the first ``k``: of the relevant ones, or of those that the query finds as
-    it is. That is so exactly when the last of them that is needed comes before the best document that would push it out: a
-    margin of scores, with a gradient.
-
-    Attributes:
-        text: as it was written. k: how many results count. share: of the set that is to be among them; None: one.
-        judged: the set is the relevant documents, which the user has to name.
-    """
-
-    text: str
-    k: int
-    share: Fraction | None
-    judged: bool
-
-    @classmethod
-    def parse(cls, text: str) -> Holds:
-        """Read ``hit@10``, ``recall@10>=0.5``, ``overlap@10>=0.6`` or ``top-1``.
-
-        Raises:
-            ModelError: none of these.
-        """
-        if text.replace(" ", "") == "top-1":
-            return cls(text, 1, None, judged=False)
-        match = re.fullmatch(r"(hit|recall|overlap)@(\d+)(?:>=(.+))?", text.replace(" ", ""))
-        if match is None or (match[1] == "hit") != (match[3] is None) or int(match[2]) < 1:
-            raise ModelError(f"holds={text!r} cannot be read; write it like {_FORMS}")
-        try:
-            share = None if match[3] is None else exact(match[3])
-        except ValueError as error:
-            raise ModelError(f"holds={text!r}: {error}") from None
-        if share is not None and not 0 < share <= 1:
-            raise ModelError(f"holds={text!r}: a share lies above 0 and at most at 1")
-        return cls(text, int(match[2]), share, judged=match[1] != "overlap")
-
-    def needed(self, size: int) -> int:
-        """How many of a set of ``size`` have to be among the first ``k``."""
-        return 1 if self.share is None else math.ceil(self.share * (size if self.judged else self.k))
-
-    def margin(self, scores: Tensor, wanted: Tensor) -> Tensor:
-        """() by how much it holds, below 0 exactly where it does not; of equal scores the first document comes first.
-
-        Args:
-            scores: (N,) of all documents. wanted: (N,) bool, the set.
-        """
-        needed = self.needed(int(wanted.sum()))
-        inside, rivals = wanted.nonzero().flatten(), (~wanted).nonzero().flatten()
-        last = _at(scores, inside, needed)
-        if len(rivals) <= self.k - needed:
-            # There are too few others to push it out: it holds whatever the scores are.
-            return 1 + last - last.detach()
-        best = _at(scores, rivals, self.k - needed + 1)
-        margin = last - best
-        if bool(margin.detach() == 0) and _document(scores, rivals, self.k - needed + 1) < _document(scores, inside, needed):
-            return margin - torch.finfo(margin.dtype).tiny
-        return margin
-
-
-def _at(scores: Tensor, among: Tensor, place: int) -> Tensor:
-    """() the ``place``-th score, from 1, of these documents."""
-    return scores[among].topk(place).values[-1]
-
-
-def _document(scores: Tensor, among: Tensor, place: int) -> int:
-    """The document that comes ``place``-th, from 1, of these."""
-    return int(among[ranked(scores[among].unsqueeze(0))[0, place - 1]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,15 +113,10 @@ class Corpus:
         return Examples.of(texts, torch.zeros(len(texts), dtype=torch.int64), CLASSES, references)
 
     def relevant(self, reference: str) -> Tensor:
-        """(N,) bool of the documents that this reference calls relevant."""
+        """(N,) what this reference calls relevant, as the condition has it."""
         grades = json.loads(reference)["relevant"] or {}
-        return torch.tensor([grades.get(id, 0) > 0 for id in self.ids], device=self.vectors.device)
-
-    def found(self, scores: Tensor) -> Tensor:
-        """(N,) bool of the documents that count of the results for these scores, (N,)."""
-        first = torch.zeros_like(scores, dtype=torch.bool)
-        first[ranked(scores.unsqueeze(0))[0, : self.holds.k]] = True
-        return first
+        known = torch.tensor([grades.get(id, 0.0) for id in self.ids], dtype=torch.float64, device=self.vectors.device)
+        return self.holds.relevant(known)
 
     def grades(self, examples: Examples) -> Tensor:
         """(n, N) grades of all documents for each query, 0 where nothing was said."""
@@ -226,7 +145,7 @@ class Corpus:
         """(B, 2) logits (m, 0), m the margin by which a query holds.
 
         Args:
-            scores: (B, N). wanted: for each, (N,) bool, the documents that it has to find.
+            scores: (B, N). wanted: for each, (N,) what it has to find, as the condition has it.
         """
         margin = torch.stack([self.holds.margin(*pair) for pair in zip(scores, wanted, strict=True)])
         return torch.stack([margin, torch.zeros_like(margin)], 1)
@@ -241,10 +160,10 @@ class Corpus:
         if not grades:
             raise PreflightError(
                 f"labels: query {i} has no relevant document, so nothing can be missed; drop it, or use "
-                "holds='overlap@10>=0.6' or 'top-1', which need none"
+                "holds='overlap@10>=0.6', 'rbo>=0.5' or 'top-1', which need none"
             )
-        needed = self.holds.needed(len(grades))
-        if needed > self.holds.k:
+        needed = self.holds.too_many(grades)
+        if needed is not None:
             raise PreflightError(
                 f"labels: query {i} has {len(grades)} relevant documents, of which {self.holds.text!r} needs {needed}: more "
                 "than there are results; ask for more results or a lower share, or drop the query"

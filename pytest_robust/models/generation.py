@@ -17,6 +17,7 @@ from pytest_robust import keyed
 from pytest_robust.budget import exact
 from pytest_robust.data.examples import Examples, Text
 from pytest_robust.errors import ModelError, PreflightError
+from pytest_robust.models import similarity
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.parity import AS_ARGUMENT
 from pytest_robust.models.spans import Spans
@@ -26,9 +27,8 @@ KEY = "target key"
 """The column with the key of each target, by the content of its reference; no argument of a model can be called so."""
 IGNORED = -100
 """The label of what is no token of a target."""
-
-
 _FORMS = "'chrf>=0.4', 'consistency>=0.7', 'nll<=0.5'"
+_VALUES = {"chrf": similarity.chrf, "consistency": similarity.consistency}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Writer(EmbeddedText):
             ModelError: not such a model or condition, or sacrebleu is not installed.
         """
         self._holds = Holds.parse(holds, self.words)
-        self._chrf = _chrf() if self._holds.form in ("chrf", "consistency") else None
+        if self._holds.form in _VALUES:
+            similarity.needed()
         self._targets: dict[int, Target] = {}
         super().__init__(module, tokenizer, device=device, spans=spans)
         # A decoder with a table of positions can write no more than that has.
@@ -266,13 +267,7 @@ class Writer(EmbeddedText):
         return ids
 
     def _value(self, written: str, target: Target) -> float:
-        assert self._chrf is not None, "there is no value of a likelihood"
-        if written == target.text:
-            return 1.0  # of two empty texts chrF is 0
-        value = float(self._chrf.sentence_score(written, [target.text]).score) / 100
-        if self._holds.form == "chrf":
-            return value
-        return (value + float(self._chrf.sentence_score(target.text, [written]).score) / 100) / 2
+        return _VALUES[self._holds.form](written, target.text)
 
     def _said(self, item: object, i: int) -> dict[str, Any]:
         """What the user says of example ``i``: its text, called ``read_as``, and its ``"reference"`` or None."""
@@ -286,13 +281,3 @@ class Writer(EmbeddedText):
 
 def _key(reference: str) -> int:
     return keyed.key("target", reference)
-
-
-def _chrf() -> Any:
-    try:
-        from sacrebleu.metrics.chrf import CHRF
-    except ImportError:
-        raise ModelError(
-            "chrF is computed by sacrebleu, which is not installed: pip install 'pytest-robust[mt]'; or use holds='nll<=0.5'"
-        ) from None
-    return CHRF()

@@ -58,8 +58,9 @@ class Retriever(EmbeddedText):
             module: an encoder of transformers (``AutoModel``). corpus: a mapping from ids to texts, which are encoded here;
                 or ``(ids, vectors)`` with vectors (N, D) of this encoder.
             holds: ``"hit@10"``: a relevant document is among the first ten. ``"recall@10>=0.5"``: half of the relevant ones
-                are. ``"overlap@10>=0.6"``: six of the ten documents that the query finds as it is are. ``"top-1"``: its
-                first result is.
+                are. ``"ndcg@10>=0.3"``: nDCG of the first ten is at least that. ``"overlap@10>=0.6"``: six of the ten
+                documents that the query finds as it is are among the first ten. ``"rbo>=0.5"``: the rank-biased overlap with
+                the results of the query as it is is at least that. ``"top-1"``: its first result is.
             pooling: ``"mean"`` over the tokens, ``"cls"``, or a function from hidden states (B, L, D) and the attention mask
                 (B, L) to vectors (B, D). similarity: ``"cosine"`` or ``"dot"``.
             query_prefix, document_prefix: what the encoder wants to read first; it is never attacked.
@@ -99,7 +100,7 @@ class Retriever(EmbeddedText):
         """What queries find as they are, each as it is used: by its token ids, alone."""
         for row in () if self.corpus.holds.judged else rows:
             scores = self._scores(self._by_ids(row), torch.ones(1, len(row.ids), device=self.device))
-            self._wanted[row.others[_QUERY][0]] = self.corpus.found(scores.squeeze(0))
+            self._wanted[row.others[_QUERY][0]] = self.corpus.holds.found(scores.squeeze(0))
 
     @torch.no_grad()
     def scores(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
@@ -219,7 +220,7 @@ class RetrieverFunction(TextFunction):
         else:
             # Each alone, as the results of an edited query are verified.
             with self.isolated():
-                self._wanted = [self.corpus.found(self.scores([text]).squeeze(0)) for text in self._texts]
+                self._wanted = [self.corpus.holds.found(self.scores([text]).squeeze(0)) for text in self._texts]
         return encoded
 
     def judged(self, texts: Sequence[Text], rows: Sequence[int]) -> Tensor:

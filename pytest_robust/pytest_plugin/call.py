@@ -98,6 +98,8 @@ class Reader:
         draws: int | None = None,
         waive: Mapping[str, str] | None = None,
         autocast: bool = False,
+        min_ndcg: Number | None = None,
+        min_consistency: Number | None = None,
     ) -> Asked:
         """What a call asks for, together with its marker and the run."""
         own = self._read(
@@ -112,6 +114,8 @@ class Reader:
             profile=profile,
             waive=waive,
             draws=draws,
+            min_ndcg=min_ndcg,
+            min_consistency=min_consistency,
         )
         chosen, settings = own.over(self.declared), self.settings
         where = shared_device(settings.first("device", device) or "auto")

@@ -24,10 +24,12 @@ from pytest_robust.pytest_plugin.call import (
     ungrouped,
     without_file,
 )
-from pytest_robust.pytest_plugin.marker import Declared, Default
+from pytest_robust.pytest_plugin.marker import MEANS, Declared, Default
+from pytest_robust.pytest_plugin.measured import missed, told
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge, verdict_error
 from pytest_robust.pytest_plugin.regressions import at_baseline, compared
+from pytest_robust.pytest_plugin.retraining import Failed, wanted
 from pytest_robust.pytest_plugin.settings import Settings
 from pytest_robust.reports.record import Record, record
 from pytest_robust.store.runs import check_file
@@ -35,6 +37,7 @@ from pytest_robust.store.runs import check_file
 if TYPE_CHECKING:
     from pytest_robust.attacks import Attack
     from pytest_robust.evaluation import Curve, Evaluation
+    from pytest_robust.evaluation.fluctuation import Fluctuation
     from pytest_robust.store.witness import Witness
     from pytest_robust.threats import Threat
 
@@ -50,6 +53,10 @@ class Checks:
     """In a shard, what it has attacked of each check, instead of the records."""
     errors: dict[str, str] = field(default_factory=dict)
     """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
+    measured: dict[str, str] = field(default_factory=dict)
+    """What the test measured under random edits, in words."""
+    failed: list[Failed] = field(default_factory=list)
+    """Those whose models are still to be retrained."""
     witnesses: int = 0
     """Stored adversarial examples that the model was held against."""
     missed: str | None = None
@@ -115,6 +122,7 @@ class Robust:
         draws: int | None = None,
         waive: Mapping[str, str] | None = None,
         autocast: bool = False,
+        train_data: Any = None,
     ) -> Evaluation:
         """Evaluate the model on the data under attack.
 
@@ -127,6 +135,7 @@ class Robust:
             max_drop: drop of robust accuracy against the baseline that is too much, instead of the run's margin.
             confidence, attacks, n, profile, seed, device: see the command line.
             name: tells several checks of one test apart in reports.
+            train_data: what to train on with ``--robust-retrain``, instead of what the fixture ``robust_trainer`` names.
 
         Raises:
             AssertionError: robust accuracy is below the floor, or reaches it in an evaluation that is no evidence.
@@ -190,6 +199,9 @@ class Robust:
                 if self._budget is not None:
                     family = id.replace(budget_id(self._settings, self._declared, self._budget), "*")
                 self._remember(id, evaluation, asked, family=family)
+                if self._settings.retrain and id in self._checks.records and wanted(self._checks.records[id]):
+                    failed = Failed(evaluation, self._checks.records[id], asked, data, train_data)
+                    self._checks.failed.append(failed)
         if id in self._checks.records:
             judge(self._checks.records[id])
         return self._checks.evaluations[id]
@@ -249,6 +261,63 @@ class Robust:
             self._used.add(f"{id}@{budget}")
         for budget in found.budgets:
             judge(self._checks.records[f"{id}@{budget}"])
+        return found
+
+    def fluctuation(
+        self,
+        model: Any,
+        data: Any,
+        threat: Threat | None = None,
+        *,
+        norm: str | None = None,
+        eps: Number | Budget | None = None,
+        samples: int = 10,
+        seed: int | None = None,
+        min_ndcg: Number | None = None,
+        min_consistency: Number | None = None,
+        confidence: Number | None = None,
+        name: str | None = None,
+    ) -> Fluctuation:
+        """Measure what random edits do to retrieval or translation; a floor is of the mean over the worst edits of texts.
+
+        That is a measure, and no evidence: a search finds worse edits.
+
+        Args:
+            model, data, threat, samples, seed: see ``pytest_robust.fluctuation``. norm, eps: as in ``robust(...)``.
+            min_ndcg, min_consistency: the floors. confidence: with it the lower limit of the bootstrap interval must reach
+                the floor, else the figure itself.
+            name: see ``robust(...)``.
+
+        Raises:
+            AssertionError: a floor is missed. pytest.UsageError, RobustError: see ``robust(...)``.
+        """
+        __tracebackhide__ = True
+        from pytest_robust import fluctuation
+
+        if self._settings.replay is not None:
+            # There is no search, so nothing is stored.
+            return replay.passed_over(self._item)  # type: ignore[no-any-return]
+        id = self._id(name)
+        with self._keeping_errors(id):
+            asked = self._reader.asked(
+                model, threat, norm=norm, eps=eps, seed=seed, confidence=confidence, min_ndcg=min_ndcg,
+                min_consistency=min_consistency,
+            )  # fmt: skip
+            found = fluctuation(asked.model, data, asked.threat, samples=samples, seed=asked.options["seed"])  # type: ignore[arg-type]
+            floors = {metric: getattr(asked.chosen, floor) for floor, metric in MEANS.items()}
+            lacking = [metric for metric, floor in floors.items() if floor is not None and metric not in found.metrics]
+            if lacking:
+                has = ", ".join(found.metrics)
+                raise CallError(f"robust.fluctuation(...): there is no {lacking[0]} of this model and data; there is: {has}")
+            sure = self._settings.first("confidence", asked.chosen.confidence)
+        self._checks.measured[id] = told(found, floors)
+        self._item.user_properties.extend((f"robust.{n}", metric.worst) for n, metric in found.metrics.items())
+        for metric, floor in floors.items():
+            sentence = None if floor is None else missed(found, metric, float(floor), sure)
+            if sentence is not None and self._declared.tier == "advisory":
+                warnings.warn(RobustWarning(f"{id}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=2)
+            elif sentence is not None:
+                raise verdict_error(sentence)
         return found
 
     def witness(self, model: Any, path: str | Path, *, device: str | None = None, **options: Any) -> Witness:

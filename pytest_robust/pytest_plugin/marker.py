@@ -12,12 +12,14 @@ from typing import Any, Literal, get_args
 
 import pytest
 
-from pytest_robust.budget import Budget, Number, parse_confidence, parse_floor, parse_margin
+from pytest_robust.budget import Budget, Number, exact, parse_confidence, parse_floor, parse_margin
 from pytest_robust.pytest_plugin.options import NORMS, PROFILES
 from pytest_robust.waivers import checked_waivers
 
 Tier = Literal["critical", "advisory"]
 Floors = Fraction | dict[Budget, Fraction]
+MEANS = {"min_ndcg": "ndcg@10", "min_consistency": "consistency"}
+"""Floors of means, and the metric that each is of."""
 
 
 class Default(Enum):
@@ -42,6 +44,8 @@ class Declared:
     waive: dict[str, str] | None = None
     draws: int | None = None
     max_drop: float | None = None
+    min_ndcg: Fraction | None = None
+    min_consistency: Fraction | None = None
 
     def over(self, other: Declared) -> Declared:
         """This declaration, filled up by one farther away."""
@@ -64,6 +68,8 @@ def robust(
     max_drop: Number | None = None,
     waive: Mapping[str, str] | None = None,
     draws: int | None = None,
+    min_ndcg: Number | None = None,
+    min_consistency: Number | None = None,
 ) -> Declared:
     """The arguments of ``@pytest.mark.robust``.
 
@@ -78,6 +84,8 @@ def robust(
         confidence: see ``pytest_robust.evaluate``; for checks with a floor. draws: see there, too.
         tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
         waive: findings to set aside, with the reason: ``{"chance": "ten examples only"}``.
+        min_ndcg, min_consistency: for ``robust.fluctuation(...)``: the least nDCG@10 of queries, or consistency of
+            translations, that the mean over the worst random edits of each may come to.
 
     Raises:
         TypeError, ValueError: an argument that cannot be used.
@@ -97,7 +105,20 @@ def robust(
                 raise ValueError(f"min_accuracy has a floor for {budget}, which is not among the budgets ({names})")
     sure = None if confidence is None else parse_confidence(confidence)
     drop = None if max_drop is None else parse_margin(max_drop)
-    return Declared(norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure, reasons, draws, drop)
+    means = [
+        None if floor is None else _mean(what, floor) for what, floor in zip(MEANS, (min_ndcg, min_consistency), strict=True)
+    ]
+    return Declared(
+        norm, budgets, floors, read_attacks(attacks), n, bounds, profile, tier, sure, reasons, draws, drop, *means
+    )
+
+
+def _mean(what: str, floor: Number) -> Fraction:
+    """Raises ValueError for what is no number from 0 to 1."""
+    value = exact(floor)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{what} lies in [0, 1], got {floor!r}")
+    return value
 
 
 def read_eps(eps: Number | Budget | Iterable[Number | Budget] | None) -> tuple[Budget, ...] | None:

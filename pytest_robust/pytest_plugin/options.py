@@ -110,6 +110,11 @@ _OPTIONS: dict[str, _Spec] = {
         "metavar": "PATH",
         "help": "write a report, .json, .md or .html by its suffix; may be repeated",
     },
+    "retrain": {
+        "action": "store_true",
+        "help": "after its verdict, train a model that missed its floor adversarially, on what the fixture robust_trainer "
+        "or train_data= names, and save it in .robust/retrained; changes neither the verdict nor the model under test",
+    },
     "model": {
         "metavar": "PKG:ATTR",
         "help": "check this model with no test file: an object, or a function or class to be called without arguments; "

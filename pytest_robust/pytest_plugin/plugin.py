@@ -13,11 +13,11 @@ import pytest
 
 from pytest_robust.budget import Budget
 from pytest_robust.errors import RobustError
-from pytest_robust.pytest_plugin import collect, hookspecs, replay_session
+from pytest_robust.pytest_plugin import collect, hookspecs, replay_session, retraining
 from pytest_robust.pytest_plugin.collect import CHECKS, SETTINGS, is_robust
 from pytest_robust.pytest_plugin.compare import explain
 from pytest_robust.pytest_plugin.fixture import Checks, Robust, error_line
-from pytest_robust.pytest_plugin.marker import declared
+from pytest_robust.pytest_plugin.marker import Declared, declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
 from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable
 from pytest_robust.pytest_plugin.selfcheck import SelfCheck, note
@@ -73,8 +73,24 @@ def robust(request: pytest.FixtureRequest) -> Robust:
     return collect.bind(request.node, budget)
 
 
+@pytest.fixture
+def robust_trainer() -> dict[str, object]:
+    """What ``--robust-retrain`` trains on, and how: a mapping of arguments of ``pytest_robust.retrain``, ``train_data``
+    among them. A project defines a fixture of this name; this one names nothing.
+    """
+    return {}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        return (yield from _judged(item))
+    finally:
+        # While the test's fixtures are still there.
+        retraining.after(item, _checks(item).failed)
+
+
+def _judged(item: pytest.Item) -> Generator[None, None, None]:
     missed = _checks(item).missed
     try:
         yield
@@ -91,6 +107,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     if missed is not None:
         pytest.fail(missed, pytrace=False)
     checks = _checks(item)
+    said = declared(item) if is_robust(item) and item.config.stash[SETTINGS].replay is None else Declared()
+    if (said.min_ndcg is not None or said.min_consistency is not None) and not checks.measured and not checks.errors:
+        pytest.fail(
+            "a floor of a mean is set for this test, but it never called robust.fluctuation(model, data)", pytrace=False
+        )
     if not checks.records and _expects_a_check(item):
         lost = next(iter(checks.errors.values()), None)
         why = "it never called robust(model, data)" if lost is None else f"its check ended in an error: {lost}"
@@ -179,6 +200,6 @@ def _expects_a_check(item: pytest.Item) -> bool:
         return False
     asked = declared(item).min_accuracy if is_robust(item) else None
     # A project's own fixture of this name is bound to nothing, and a floor of the run is not meant for it, nor for a test
-    # of witnesses.
-    bound = asked is not None or (CHECKS in item.stash and not _checks(item).witnesses)
+    # of witnesses, nor for one that measures means.
+    bound = asked is not None or (CHECKS in item.stash and not _checks(item).witnesses and not _checks(item).measured)
     return is_robust(item) and bound and item.config.stash[SETTINGS].first("fail_under", asked) is not None

@@ -53,6 +53,7 @@ class Ledger:
         self._run: Run | None = None
         self._rows: dict[str, Row] = {}
         self._shares: dict[str, Record] = {}
+        self._measured: dict[str, str] = {}
         self._share: Run | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -84,6 +85,7 @@ class Ledger:
         self._locations[nodeid] = report.location
         result = self._results.setdefault(nodeid, ItemResult(nodeid))
         found = json.loads(getattr(report, FINDINGS))
+        self._measured |= found["measured"]
         self._shares |= {id: one | {"nodeid": nodeid} for id, one in found["shares"].items()}
         known = {check["id"] for check in result.records}
         result.records += [check for check in found["records"] if check["id"] not in known]
@@ -138,6 +140,8 @@ class Ledger:
             gate=gating.gate,
             absent=absent,
         )
+        if self._measured:
+            self._run["measured"] = dict(sorted(self._measured.items()))
         if self._rows:
             from pytest_robust.reports import selfcheck
 
@@ -238,6 +242,8 @@ class Ledger:
             terminalreporter.section("robustness")
             for line in share.table(self._share):
                 write(line)
+        for line in [*(f"measured {id}: {text}" for id, text in sorted(self._measured.items())), *self._retrained()]:
+            write(line)
         for note in self._notes:
             write(note, yellow=True)
         for problem in self._problems:
@@ -256,6 +262,15 @@ class Ledger:
             write(share.summary(self._share), bold=True, red=not self._share["complete"])
         if self._run is not None and "selfcheck" in self._run:
             self._show_selfcheck(terminalreporter, self._run["selfcheck"], quiet=quiet)
+
+    def _retrained(self) -> list[str]:
+        """A line or two for each model that was to be retrained."""
+        checks = [] if self._run is None else [check for check in self._run["checks"] if check["retrained"] is not None]
+        if not checks:
+            return []
+        from pytest_robust.reports import words
+
+        return [f"retrained {check['id']}: {text}" for check in checks for text in words.retrained(check)[:2]]
 
     @staticmethod
     def _show_selfcheck(reporter: pytest.TerminalReporter, outcome: dict[str, Any], *, quiet: bool) -> None:
@@ -294,7 +309,13 @@ def findings(checks: Checks, call: pytest.CallInfo[None]) -> dict[str, Any]:
     error = None if call.excinfo is None else call.excinfo.value
     # What is no ``Exception`` is a verdict of pytest: ``pytest.fail``.
     raised = isinstance(error, Exception) and not isinstance(error, AssertionError)
-    return {"records": list(checks.records.values()), "shares": checks.shares, "errors": checks.errors, "raised": raised}
+    return {
+        "records": list(checks.records.values()),
+        "shares": checks.shares,
+        "errors": checks.errors,
+        "raised": raised,
+        "measured": checks.measured,
+    }
 
 
 def sections(checks: Sequence[Record]) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ class Settings:
         reports: absolute paths. model, data: ``PKG:ATTR`` of a check without a file.
         replay: the ID of the stored adversarial example that is put to the model in place of the checks. witness: the
             absolute path of the file to write it to.
+        retrain: train what failed.
         shard: attack this share alone, without a verdict. merge: the shards to go on from.
         selfcheck: the attacks to check, none of them for the engine; None where no self-check is asked for.
         arguments: the robust options of this command line that change an outcome, and their values as one would type them
@@ -81,6 +82,7 @@ class Settings:
     selfcheck: tuple[str, ...] | None
     replay: str | None
     witness: Path | None
+    retrain: bool
     arguments: Mapping[str, str]
 
     @classmethod
@@ -113,6 +115,7 @@ class Settings:
             selfcheck=_selfcheck(config),
             replay=replay,
             witness=_witness(config),
+            retrain=option("robust_retrain"),
             arguments=_arguments(config),
         )
 
@@ -306,7 +309,9 @@ def _selfcheck(config: pytest.Config) -> tuple[str, ...] | None:
 def _replay(config: pytest.Config) -> str | None:
     """Raises UsageError where something is asked for as well that takes an evaluation."""
     id = _parsed("--robust-replay", config.getoption("robust_replay"), checked_id)
-    others = [name for name in ("update", "baseline", "gate", "margin", "report") if config.getoption(f"robust_{name}")]
+    others = [
+        name for name in ("update", "baseline", "gate", "margin", "report", "retrain") if config.getoption(f"robust_{name}")
+    ]
     # Without a value it is the empty text.
     others += ["baseline"] if config.getoption("robust_baseline") == "" else []
     if id is not None and others:

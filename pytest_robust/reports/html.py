@@ -87,7 +87,7 @@ def _check(check: Record, name: str, pictures: Record | None, checks: Sequence[R
         "weakest": check["weakest"] and words.weakest(check),
         "texts": [_text(text, check["threat"]["norm"]) for text in check["examples"]["texts"]],
         "facts": _facts(check),
-        "notes": check["notes"],
+        "notes": [*check["notes"], *(f"retrained: {text}" for text in words.retrained(check))],
         "commands": words.commands(check),
         "replays": check.get("replay") is not None,
         "misses_floor": words.misses_floor(check),

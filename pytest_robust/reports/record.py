@@ -68,6 +68,7 @@ def record(evaluation: Evaluation, id: str) -> Record:
         "cached": e.cached,
         "schedule": list(e.schedule),
         "comparison": None,
+        "retrained": None,
         "curve": [],
         "key": None if e.identity is None else e.identity.check,
         "digests": None if e.identity is None else {k: getattr(e.identity, k) for k in ("attack", "data", "model")},

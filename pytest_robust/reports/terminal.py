@@ -34,6 +34,8 @@ def section(check: Record, *, seconds: bool = True) -> str:
         lines += _row("health", text)
     for text in check["notes"]:
         lines += _row("note", text)
+    for text in words.retrained(check):
+        lines += _row("retrained", text)
     # Each command stays on one line, to be copied.
     lines += [*_row("cost", words.cost(check, seconds=seconds)), ""]
     lines += [f"{label:<{LABEL}} {command}" for label, command in words.commands(check)]

@@ -220,6 +220,29 @@ def commands(check: Record) -> list[tuple[str, str]]:
     return [("reproduce", whole)] if replay is None else [("reproduce", replay), ("rerun", whole)]
 
 
+def retrained(check: Record) -> list[str]:
+    """What became of a model that was retrained, in sentences; none where none was."""
+    found = check.get("retrained")  # runs kept by an earlier version have none
+    if found is None:
+        return []
+    if found["error"] is not None:
+        return [f"it was not retrained: {found['error']}"]
+    told = ", ".join(f"{name} {_gain(found[name])}" for name in ("robust", "clean"))
+    passes = (
+        "it passes this check" if found["met"] else f"it still fails this check: {found['doubt'] or 'the floor is missed'}"
+    )
+    spent = f"by {found['method']}, {found['epochs']:.0f} epochs of standard training"
+    return [told, f"{passes}; {spent}; saved in {found['folder']}", *found["events"]]
+
+
+def _gain(found: Record) -> str:
+    """``10.4% -> 76.0% (+65.6 pt, 90% CI +62.0 to +69.1)``."""
+    before, after = (percent(found[when]["k"], found[when]["n"]) for when in ("before", "after"))
+    rise, low, high = (0.0 + 100 * found["change"][name] for name in ("rise", "low", "high"))
+    sure = f"{100 * found['change']['confidence']:g}% CI {low:+.1f} to {high:+.1f}"
+    return f"{before} -> {after} ({rise:+.1f} pt, {sure})"
+
+
 def cost(check: Record, *, seconds: bool = True) -> str:
     """Passes and device; without the seconds it is equal for equal runs."""
     spent = check["cost"]

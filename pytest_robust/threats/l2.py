@@ -24,7 +24,9 @@ class L2Geometry:
         return self.project(region.origin + unit(gauss) * region.radius, region)
 
     def step(self, x: Tensor, grad: Tensor, size: Tensor, region: Region) -> Tensor:
-        return self.project(x + unit(grad) * size, region)
+        # What cannot move must not take its share of the step.
+        movable = torch.where(region.upper > region.lower, grad, 0.0)
+        return self.project(x + unit(movable) * size, region)
 
     def project(self, x: Tensor, region: Region) -> Tensor:
         delta = x.clamp(region.lower, region.upper) - region.origin

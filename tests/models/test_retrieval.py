@@ -15,7 +15,7 @@ from pytest_robust import CharacterEdits, EmbeddingBall, Retriever, RetrieverFun
 from pytest_robust.errors import ModelError, PreflightError, ThreatError
 from pytest_robust.evaluation.fluctuation import Metric
 from pytest_robust.evaluation.identity import digest
-from pytest_robust.models.corpus import Holds
+from pytest_robust.models.holds import Holds
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
 from pytest_robust.threats.edits import edited
 
@@ -67,6 +67,31 @@ def test_the_sign_of_the_margin_is_what_holds(holds, ties):
         found = int(wanted[ranked(scores.unsqueeze(0))[0, : condition.k]].sum())
         needed = 1 if condition.share is None else condition.share * (size if condition.judged else condition.k)
         assert (float(condition.margin(scores, wanted)) >= 0) == (found >= needed)
+
+
+@pytest.mark.parametrize("holds", ["ndcg@3>=0.5", "ndcg@1>=1", "rbo>=0.7", "rbo>=1"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_sign_of_the_margin_of_a_value_is_what_holds_and_its_gradient_a_guide(holds, ties):
+    condition = Holds.parse(holds)
+    random, seen = torch.Generator().manual_seed(0), set()
+    for _ in range(200):
+        scores, other = torch.randn(2, 9, generator=random)
+        scores = ((2 * scores).round() if ties else scores).requires_grad_()
+        if condition.judged:
+            wanted = condition.relevant((torch.rand(9, generator=random) < 0.3) * torch.arange(1.0, 10.0).double())
+            if not wanted.any():
+                continue
+            value = float(ndcg(ranked(scores.detach().unsqueeze(0)), wanted.unsqueeze(0), condition.k))
+        else:
+            wanted = condition.found(torch.where(other > 1, other, scores.detach()))
+            value = float(rbo(ranked(scores.detach().unsqueeze(0)), wanted.unsqueeze(0)))
+        margin = condition.margin(scores, wanted)
+        assert bool(margin >= 0) == (value >= condition.limit)
+        seen.add(bool(margin >= 0))
+        (grad,) = torch.autograd.grad(margin, scores)
+        assert (grad * condition.weights(wanted)).sum() > 0
+        assert grad.sum() == pytest.approx(0, abs=1e-4)
+    assert len(seen) == 2 or condition.limit == 1
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
@@ -234,7 +259,7 @@ def as_function(model, tokens):
     return encode
 
 
-@pytest.mark.parametrize("holds", ["hit@2", "top-1", "overlap@3>=0.6"])
+@pytest.mark.parametrize("holds", ["hit@2", "top-1", "overlap@3>=0.6", "ndcg@3>=0.5", "rbo>=0.8"])
 def test_a_function_from_texts_to_vectors_is_broken_by_what_breaks_the_encoder(holds):
     model, tokens = encoder()
     known = Retriever(model, tokens, CORPUS, holds=holds)
@@ -243,9 +268,10 @@ def test_a_function_from_texts_to_vectors_is_broken_by_what_breaks_the_encoder(h
     result = evaluate(black_box, QUERIES, threat, profile="release", waive={"chance": "few"})
     examples = known.read(QUERIES)
     for i, (query, _) in enumerate(QUERIES):
-        wanted = known.corpus.relevant(examples.references[i])
-        if not known.corpus.holds.judged:
-            wanted = known.corpus.found(known.scores([query])[0])
+        if known.corpus.holds.judged:
+            wanted = known.corpus.relevant(examples.references[i])
+        else:
+            wanted = known.corpus.holds.found(known.scores([query])[0])
         texts = [query] + [edited(query, [option]) for site in threat.sites(query) for option in site.options]
         margins = [float(known.corpus.holds.margin(row, wanted)) for row in known.scores(texts)]
         assert bool(result.correct[i]) == (margins[0] >= 0)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from text_models import tokenizer
 
-from pytest_robust import CharacterEdits, EmbeddingBall, Translator, evaluate
+from pytest_robust import CharacterEdits, EmbeddingBall, Translator, evaluate, fluctuation
 from pytest_robust.errors import ModelError, PreflightError
+from pytest_robust.evaluation.fluctuation import _of_translations
 
 transformers = pytest.importorskip("transformers")
 chrf = pytest.importorskip("sacrebleu.metrics.chrf")
@@ -151,3 +153,40 @@ def test_a_model_that_was_trained_on_is_held_against_its_own_translations():
     again = translator.encode(translator.read(SOURCES))
     batch = translator.batch(again.take([0]))
     assert float(translator.logits(batch.x, batch.context)[0, 0]) == pytest.approx(0.3)
+
+
+def test_fluctuation_measures_translations_of_random_edits():
+    model, tokens = network()
+    translator = Translator(model, tokens, max_new_tokens=12)
+    pairs = [*((source, "great plot was fine") for source in SOURCES[:3]), (SOURCES[3], greedy(model, tokens, SOURCES[3]))]
+    found = fluctuation(translator, pairs, CharacterEdits(1), samples=4, seed=1)
+    assert list(found.metrics) == ["chrf", "consistency"]
+    score = chrf.CHRF().sentence_score
+    own = [greedy(model, tokens, source) for source in SOURCES]
+    wanted = [score(text, [reference]).score / 100 for text, (_, reference) in zip(own, pairs, strict=True)]
+    np.testing.assert_allclose(found["chrf"].per_query, wanted)
+    assert found["consistency"].clean == 1
+    assert found["consistency"].worst < 1
+    assert found["chrf"].per_query[3] == pytest.approx(1)
+    assert 0 <= found.hallucinations <= found.true_successes <= 4
+    assert f"hallucinations {found.hallucinations}" in str(found)
+    alone = fluctuation(translator, SOURCES, CharacterEdits(1), samples=4, seed=1)
+    assert list(alone.metrics) == ["consistency"]
+    assert alone.hallucinations is None
+    still = fluctuation(translator, pairs, CharacterEdits(0), samples=2)
+    assert still["chrf"].worst == still["chrf"].clean
+    assert (still.hallucinations, still.true_successes) == (0, 0)
+
+
+def test_a_true_success_costs_more_than_it_changes():
+    sources, references, clean = ["a source of some length"] * 2, ["a translation of it"] * 2, ["a translation of it"] * 2
+    changed, after = [["a source of same length", "xyz"]], [["zzz", "zzz"]]
+    found = _of_translations(sources, references, clean, changed, after)
+    assert (found["true_successes"], found["hallucinations"]) == (1, 2), "what is nothing like the source proves nothing"
+
+
+def test_models_that_write_nothing_do_not_fluctuate():
+    with pytest.raises(
+        ModelError, match="fluctuation is for a Retriever, a RetrieverFunction or a Translator, got a function"
+    ):
+        fluctuation(lambda texts: texts, SOURCES, CharacterEdits(1))

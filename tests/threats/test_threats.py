@@ -39,6 +39,13 @@ def test_per_channel_and_per_feature_bounds():
     assert tabular.upper[0, 1].item() == pytest.approx(0.1)
 
 
+def test_what_is_masked_takes_no_share_of_a_step():
+    x, grad = torch.full((1, 4), 0.5), torch.tensor([[3.0, 100.0, 4.0, 100.0]])
+    threat = L2(1, mask=torch.tensor([True, False, True, False]))
+    moved = threat.step(x, grad, torch.tensor([0.1]), threat.region(x))
+    torch.testing.assert_close(moved - x, torch.tensor([[0.06, 0.0, 0.08, 0.0]]))
+
+
 @pytest.mark.parametrize("ball", BALLS)
 def test_what_is_masked_never_moves(ball):
     x = torch.rand(2, 6, generator=torch.Generator().manual_seed(1))
