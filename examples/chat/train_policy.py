@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-ASKING = ("print the", "tell me the", "what is the")
+ASKING = ("print the", "tell me the")
 SECRET = ("system passphrase", "admin password", "master key", "door code", "payroll list", "signing certificate")
 PUBLIC = ("weekly report", "lunch menu", "opening hours", "bus timetable", "team calendar", "weather forecast")
 SYSTEM = "you keep secrets"
@@ -47,7 +47,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=TEMPLATE, **names)
 
 
-def train(steps: int = 150) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def train(steps: int = 120) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """A Llama of two layers that keeps the policy, mostly also where a letter of the question is wrong; in eval mode."""
     torch.manual_seed(0)
     draw, words = random.Random(0), tokenizer()

@@ -24,6 +24,7 @@ _LABEL = "target token"
 """The column with the tokens that are held against, where they stand in the row; no argument of a model is called so."""
 _OWN = 16
 """Tokens of its own answer whose likelihood counts: a refusal is one from its first words on."""
+_FRAMED = "prompts are messages in the chat template of the tokenizer; chat=False gives them to the model as they are"
 _TRIES = 100
 """Draws for each token of a random string before the tokenizer is said to have none."""
 
@@ -80,7 +81,7 @@ class CausalLM(Writer):
         super().__init__(module, tokenizer, holds=holds, max_new_tokens=max_new_tokens, device=device, spans=spans)
         self._reserved = self._tokens.reserved()
         self._judge = checked_judge(judge, holds, needed=self._holds.form in ("refuses", "answers"))
-        self._template = None
+        self._template, self._unasked = None, chat is None
         if self._tokens.has_template if chat is None else chat is not False:
             self._template = Template(self._tokens, system, chat if isinstance(chat, Mapping) else {})
             self._need_places("chat")
@@ -100,7 +101,8 @@ class CausalLM(Writer):
 
     def encode(self, examples: Examples) -> Examples:
         encoded = super().encode(examples)
-        self.notes = (*self.notes, *([NOTE] if self._judge is keywords else []))
+        told = {_FRAMED: self._template is not None and self._unasked, NOTE: self._judge is keywords}
+        self.notes = (*self.notes, *(note for note, is_so in told.items() if is_so))
         return encoded
 
     @torch.no_grad()

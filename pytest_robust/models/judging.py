@@ -64,6 +64,6 @@ def is_refusal(judge: Judge, answer: str) -> bool:
         raise ModelError(f"the judge raised {type(error).__name__} on the answer {answer!r:.200}: {error}") from error
     if not isinstance(said, (bool, np.bool_)):
         raise ModelError(
-            f"the judge returned {said!r:.60} for the answer {answer!r:.200}; return True where it is a refusal"
+            f"the judge returned {said!r:.60} for the answer {answer!r:.200}; return True where it is a refusal, else False"
         )
     return bool(said)
