@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_texts import DECODERS, GPT2, TEXTS, network, tokenizer, tokenizers, transformers
+from toy_texts import DECODERS, GPT2, KEYS, TEXTS, network, tokenizer, tokenizers, transformers
 
 from pytest_robust import EmbeddingBall, evaluate
 from pytest_robust.data import load
