@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation.fluctuation import Fluctuation, fluctuation
     from pytest_robust.evaluation.units import units
     from pytest_robust.models import TextFunction, adapt
+    from pytest_robust.models.causal import CausalLM
     from pytest_robust.models.retrieval import Retriever, RetrieverFunction
     from pytest_robust.models.translation import Translator
     from pytest_robust.objectives import Targeted, Untargeted
@@ -84,6 +85,7 @@ _HOMES = {
     "evaluation.units": ("units",),
     "evaluation.fluctuation": ("Fluctuation", "fluctuation"),
     "models": ("TextFunction", "adapt"),
+    "models.causal": ("CausalLM",),
     "models.retrieval": ("Retriever", "RetrieverFunction"),
     "models.translation": ("Translator",),
     "objectives": ("Targeted", "Untargeted"),
@@ -110,12 +112,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Adversary", "Budget",
-    "CharacterEdits", "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation", "EvidenceError",
-    "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation", "Noise",
-    "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever", "RetrieverFunction",
-    "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted", "TextFunction", "ThreatError",
-    "Translator", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve", "evaluate", "fluctuation",
-    "load_witness", "retrain", "units",
+    "CausalLM", "CharacterEdits", "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation",
+    "EvidenceError", "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation",
+    "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever",
+    "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted",
+    "TextFunction", "ThreatError", "Translator", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve",
+    "evaluate", "fluctuation", "load_witness", "retrain", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

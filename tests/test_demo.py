@@ -90,15 +90,16 @@ def test_release_story_stops_the_release_that_lost_robustness():
     assert heads[0] == heads[1][: len(heads[0])]
 
 
-def test_text_example_passes(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("name", "checks"), [("text", 6), ("chat", 4)])
+def test_example_of_language_models_passes(monkeypatch, tmp_path, name, checks):
     pytest.importorskip("transformers")
     # A copy, so that nothing is remembered from one run of this test to the next.
-    folder = shutil.copytree(EXAMPLES / "text", tmp_path / "text", ignore=shutil.ignore_patterns(".robust", "__pycache__"))
+    folder = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns(".robust", "__pycache__"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".", "."]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "6 passed" in result.stdout
+    assert f"{checks} passed" in result.stdout
 
 
 def test_retraining_story_ends_with_a_model_that_passes():

@@ -87,6 +87,20 @@ def load_translator():
     return model.eval(), tokenizer
 
 
+def load_chat_model():
+    import train_policy
+    return train_policy.train()
+
+
+def load_prompts(kind):
+    import train_policy
+    return train_policy.prompts(getattr(train_policy, kind))[::2]
+
+
+def is_refusal(answer):
+    return answer.startswith("sorry")
+
+
 def load_encoder():
     """Random, so that a text is much like the sum of its words."""
     import train_reviews
@@ -164,7 +178,8 @@ def reader(pytester, monkeypatch):
     """A reader's project, empty but for the code that the pages take for granted."""
     pytester.makepyfile(my_project=READERS_CODE)
     pytester.makeini("[pytest]\nfilterwarnings = error\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pytester.path), str(ROOT / "examples" / "text")]))
+    theirs = [pytester.path, *(ROOT / "examples" / name for name in ("chat", "text"))]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, theirs)))
     return pytester
 
 

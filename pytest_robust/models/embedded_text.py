@@ -165,7 +165,11 @@ class EmbeddedText(ABC):
 
     def rows(self, examples: Examples) -> list[Row]:
         """The examples as rows of tokens, of any length."""
-        return [self._completed(row, examples, i) for i, row in enumerate(self._tokens.rows(examples.inputs))]
+        return [self._completed(row, examples, i) for i, row in enumerate(self._tokenised(examples))]
+
+    def _tokenised(self, examples: Examples) -> list[Row]:
+        """The texts as the tokenizer makes them rows."""
+        return self._tokens.rows(examples.inputs)
 
     def padded(self, rows: Sequence[Row]) -> dict[str, Column]:
         """Rows as inputs for ``batch``, each padded by itself, as ``encode`` found that they may be."""
@@ -209,6 +213,11 @@ class EmbeddedText(ABC):
         if len(ids) < 2:
             raise ModelError(f"{self.name}: its tokenizer has {len(ids)} tokens that are not special; has it a vocabulary?")
         return torch.tensor(ids, device=self.device)
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether logits are those of one forward pass of the module."""
+        return True
 
     @property
     def knows_places(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from pytest_robust import keyed
 from pytest_robust.budget import exact
 from pytest_robust.data.examples import Examples, Text
 from pytest_robust.errors import ModelError, PreflightError
+from pytest_robust.models import similarity
 from pytest_robust.models.embedded_text import EmbeddedText
 from pytest_robust.models.parity import AS_ARGUMENT
 from pytest_robust.models.spans import Spans
@@ -25,6 +27,8 @@ KEY = "target key"
 """The column with the key of each target, by the content of its reference; no argument of a model can be called so."""
 IGNORED = -100
 """The label of what is no token of a target."""
+_FORMS = "'chrf>=0.4', 'consistency>=0.7', 'nll<=0.5'"
+_VALUES = {"chrf": similarity.chrf, "consistency": similarity.consistency}
 
 
 @dataclass(frozen=True)
@@ -32,26 +36,29 @@ class Holds:
     """What has to hold of what is written.
 
     Attributes:
-        form: ``"chrf"``, ``"consistency"`` or ``"nll"``. limit: of its value.
+        form: ``"chrf"``, ``"consistency"`` or ``"nll"``, or a word of the model's own. limit: where it has one.
     """
 
     form: str
-    limit: float
+    limit: float = 0.0
 
     @classmethod
-    def parse(cls, text: str) -> Holds:
-        """Read ``chrf>=0.4``, ``consistency>=0.7`` or ``nll<=0.5``.
+    def parse(cls, text: str, words: Sequence[str] = ()) -> Holds:
+        """Read ``chrf>=0.4``, ``consistency>=0.7``, ``nll<=0.5``, or one of the words.
 
         Raises:
             ModelError: none of these.
         """
+        if text in words:
+            return cls(text)
         match = re.fullmatch(r"(?:(chrf|consistency)>=|(nll)<=)(.+)", text.replace(" ", ""))
         try:
             limit = None if match is None else float(exact(match[3]))
         except ValueError as error:
             raise ModelError(f"holds={text!r}: {error}") from None
         if match is None or limit is None or limit < 0 or (match[1] is not None and limit > 1):
-            raise ModelError(f"holds={text!r} cannot be read; write it like 'chrf>=0.4', 'consistency>=0.7' or 'nll<=0.5'")
+            forms = ", ".join((_FORMS, *map(repr, words)))
+            raise ModelError(f"holds={text!r} cannot be read; write it like one of {forms}")
         return cls(match[1] or match[2], limit)
 
 
@@ -62,11 +69,13 @@ class Target:
     Attributes:
         text: the reference, or without one what is written for the text as it is. ids: (T,) its tokens.
         nll: negative log-likelihood per token that the model gives it for the text as it is; None before that is known.
+        whole: whether the tokens are all that greedy decoding writes for the text as it is.
     """
 
     text: str
     ids: Tensor
     nll: float | None = None
+    whole: bool = False
 
 
 class Writer(EmbeddedText):
@@ -80,6 +89,12 @@ class Writer(EmbeddedText):
     of_examples = ("_targets",)
     read_as: ClassVar[str]
     """What a text that it reads is called."""
+    words: ClassVar[tuple[str, ...]] = ()
+    """Forms of ``holds`` of its own."""
+    judged: ClassVar[tuple[str, ...]] = ("chrf",)
+    """Forms for which every text needs a reference."""
+    unjudged: ClassVar[tuple[str, ...]] = ("consistency",)
+    """Forms for which references play no part."""
 
     def __init__(
         self, module: Any, tokenizer: Any, *, holds: str, max_new_tokens: int, device: str, spans: Spans | None
@@ -91,8 +106,9 @@ class Writer(EmbeddedText):
         Raises:
             ModelError: not such a model or condition, or sacrebleu is not installed.
         """
-        self._holds = Holds.parse(holds)
-        self._chrf = None if self._holds.form == "nll" else _chrf()
+        self._holds = Holds.parse(holds, self.words)
+        if self._holds.form in _VALUES:
+            similarity.needed()
         self._targets: dict[int, Target] = {}
         super().__init__(module, tokenizer, device=device, spans=spans)
         # A decoder with a table of positions can write no more than that has.
@@ -103,19 +119,19 @@ class Writer(EmbeddedText):
         """What an example is held against; inside ``isolated()``.
 
         Args:
-            said: the example, with the text that it is as ``read_as``, and its ``"reference"`` or None.
+            said: what its reference says: see ``_said``.
         """
 
     @abstractmethod
     def _labels(self, context: Mapping[str, Tensor]) -> Tensor:
         """(B, T) the tokens of the targets, each at the place where what is observed says how likely it is; else IGNORED."""
 
-    @abstractmethod
-    def _generated(self, **given: Tensor) -> list[str]:
-        """What is written for one text, without padding: its ``input_ids`` (1, L) or ``inputs_embeds`` (1, L, D)."""
-
     def _class_names(self, given: Sequence[str] | None) -> tuple[str, ...]:
         return "holds", "fluctuates"
+
+    @property
+    def in_one_pass(self) -> bool:
+        return self._holds.form == "nll"
 
     def read(self, data: object) -> Examples:
         """Examples of ``(text, reference)``, or of texts alone.
@@ -133,17 +149,19 @@ class Writer(EmbeddedText):
         texts: list[Text] = []
         references = []
         for i, item in enumerate(data):
-            text, reference = (item, None) if isinstance(item, str) else self._pair(item, i)
-            if self._holds.form == "chrf" and reference is None:
+            said = self._said(item, i)
+            reference = said["reference"]
+            if self._holds.form in self.judged and reference is None:
                 raise PreflightError(
                     f"labels: {what} {i} has no reference to compare with; give ({what}, reference), or use "
                     "holds='consistency>=0.7', which needs none"
                 )
             if reference is not None and not reference.strip():
                 raise PreflightError(f"labels: the reference of {what} {i} is empty; give a text, or drop it")
-            texts.append(text)
-            kept = None if self._holds.form == "consistency" else reference
-            references.append(json.dumps({what: text, "reference": kept}, ensure_ascii=False))
+            if self._holds.form in self.unjudged:
+                said["reference"] = None
+            texts.append(said[what])
+            references.append(json.dumps(said, ensure_ascii=False))
         return Examples.of(texts, torch.zeros(len(texts), dtype=torch.int64), self.classes, references)
 
     def encode(self, examples: Examples) -> Examples:
@@ -158,26 +176,33 @@ class Writer(EmbeddedText):
         for row in rows if self._holds.form == "nll" else ():
             key = row.others[KEY][0]
             if self._targets[key].nll is None:
-                context = {name: torch.tensor([values], device=self.device) for name, values in row.others.items()}
-                nll = self._nll(self._by_ids(row), self._labels(context))
+                nll = self._nll(self._by_ids(row), self._labels(self._columns(row)))
                 self._targets[key] = replace(self._targets[key], nll=float(nll))
+
+    def _columns(self, row: Row) -> dict[str, Tensor]:
+        """The row's own columns, as a context of one."""
+        return {name: torch.tensor([values], device=self.device) for name, values in row.others.items()}
 
     def logits(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Logits at the embeddings ``x``; see the class."""
-        targets = [self._targets[key] for key in context[KEY][:, 0].tolist()]
-        nll = None
-        if self._holds.form == "nll" or x.requires_grad:
-            nll = self._nll(self._seen(self._entry_of(context), x, context), self._labels(context))
-        if self._holds.form == "nll":
-            assert nll is not None, "it is always needed"
-            margin = self._holds.limit - (nll - nll.new_tensor([target.nll or 0.0 for target in targets]))
-        else:
-            with torch.no_grad():
-                written = self._written(x, context)
-            values = [self._value(text, target.text) for text, target in zip(written, targets, strict=True)]
-            margin = x.new_tensor(values, dtype=torch.float64) - self._holds.limit
-            margin = margin if nll is None else margin - (nll - nll.detach())
+        margin = self._margin(x, context)
         return torch.stack([margin, torch.zeros_like(margin)], 1)
+
+    def _margin(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """(B,) by how much it holds, below 0 exactly where it does not."""
+        targets = self._targets_of(context)
+        if self._holds.form == "nll":
+            nll = self._likelihood(x, context)
+            return self._holds.limit - (nll - nll.new_tensor([target.nll or 0.0 for target in targets]))
+        values = [self._value(*pair) for pair in zip(self._written(x, context), targets, strict=True)]
+        margin = x.new_tensor(values, dtype=torch.float64) - self._holds.limit
+        if not x.requires_grad:
+            return margin
+        nll = self._likelihood(x, context)
+        return margin - (nll - nll.detach())
+
+    def _targets_of(self, context: Mapping[str, Tensor]) -> list[Target]:
+        return [self._targets[key] for key in context[KEY][:, 0].tolist()]
 
     def _completed(self, row: Row, examples: Examples, i: int) -> Row:
         if examples.references is None:
@@ -193,57 +218,66 @@ class Writer(EmbeddedText):
         logits = getattr(output, "logits", None)
         return self._of_tokens(logits, batch_size, "logits (batch, tokens, vocabulary) are", "load it with a language head")
 
+    def _likelihood(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """(B,) negative log-likelihood per token of the targets, at the embeddings ``x``."""
+        return self._nll(self._seen(self._entry_of(context), x, context), self._labels(context))
+
     @staticmethod
     def _nll(logits: Tensor, labels: Tensor) -> Tensor:
-        """(B,) negative log-likelihood per token of the targets."""
+        logits = logits[:, -labels.shape[1] :]  # those of a prompt, where there are any, come before
         each = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
         ).view_as(labels)
         return each.sum(1) / (labels != IGNORED).sum(1)
 
+    def _read_lengths(self, context: Mapping[str, Tensor]) -> list[int]:
+        """How many tokens of each row are read, not written."""
+        lengths: list[int] = context["attention_mask"].sum(1).tolist()
+        return lengths
+
+    @torch.no_grad()
     def _written(self, x: Tensor, context: dict[str, Tensor]) -> list[str]:
         """For texts by their token ids, for points between texts by their embeddings."""
-        ids, attended = context["input_ids"], context["attention_mask"]
+        ids = context["input_ids"]
         texts = (self.embedded(ids).to(x.dtype) == x).flatten(1).all(1).tolist()
-        found: list[str] = []
-        for i, is_text in enumerate(texts):
-            length = int(attended[i].sum())
-            if is_text:
-                found += self._generated(input_ids=ids[i : i + 1, :length])
-            elif self._entry_of(context) is AS_ARGUMENT:
-                found += self._generated(inputs_embeds=x[i : i + 1, :length].to(self.dtype))
-            else:
-                raise ModelError(
-                    f"{self.name} does not write from embeddings as from texts; use holds='nll<=0.5' for embedding balls, "
-                    "or edits of the text"
-                )
+        if self._entry_of(context) is not AS_ARGUMENT and not all(texts):
+            raise ModelError(
+                f"{self.name} does not write from embeddings as from texts; use holds='nll<=0.5' for embedding balls, or "
+                "edits of the text"
+            )
+        # Those of one length together, so that none is padded.
+        alike: dict[tuple[bool, int], list[int]] = defaultdict(list)
+        for i, kind in enumerate(zip(texts, self._read_lengths(context), strict=True)):
+            alike[kind].append(i)
+        found = [""] * len(texts)
+        for (is_text, length), which in alike.items():
+            given = {"input_ids": ids[which, :length]} if is_text else {"inputs_embeds": x[which, :length].to(self.dtype)}
+            for i, text in zip(which, self._tokens.texts(self._generated(given, self._most)), strict=True):
+                found[i] = text
         return found
 
-    def _value(self, written: str, text: str) -> float:
-        assert self._chrf is not None, "there is no value of a likelihood"
-        if written == text:
-            return 1.0  # of two empty texts chrF is 0
-        value = float(self._chrf.sentence_score(written, [text]).score) / 100
-        if self._holds.form == "chrf":
-            return value
-        return (value + float(self._chrf.sentence_score(text, [written]).score) / 100) / 2
+    def _generated(self, given: Mapping[str, Tensor], most: int) -> Tensor:
+        """(B, T) tokens that are written for texts of one length, ``input_ids`` (B, L) or ``inputs_embeds`` (B, L, D)."""
+        (texts,) = given.values()
+        mask = torch.ones(texts.shape[:2], dtype=torch.int64, device=texts.device)
+        # Greedy, whatever the configuration of the model says.
+        greedy = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False}
+        padding = {"pad_token_id": self._tokens.padding}
+        ids: Tensor = self.module.generate(**given, attention_mask=mask, max_new_tokens=most, **greedy, **padding)
+        return ids
 
-    def _pair(self, item: object, i: int) -> tuple[str, str]:
+    def _value(self, written: str, target: Target) -> float:
+        return _VALUES[self._holds.form](written, target.text)
+
+    def _said(self, item: object, i: int) -> dict[str, Any]:
+        """What the user says of example ``i``: its text, called ``read_as``, and its ``"reference"`` or None."""
+        if isinstance(item, str):
+            return {self.read_as: item, "reference": None}
         if isinstance(item, (tuple, list)) and len(item) == 2 and all(isinstance(text, str) for text in item):
-            return item[0], item[1]
+            return {self.read_as: item[0], "reference": item[1]}
         what, found = self.read_as, type(item).__name__
         raise PreflightError(f"data: example {i} is a {found}, where ({what}, reference) or a {what} is needed")
 
 
 def _key(reference: str) -> int:
     return keyed.key("target", reference)
-
-
-def _chrf() -> Any:
-    try:
-        from sacrebleu.metrics.chrf import CHRF
-    except ImportError:
-        raise ModelError(
-            "chrF is computed by sacrebleu, which is not installed: pip install 'pytest-robust[mt]'; or use holds='nll<=0.5'"
-        ) from None
-    return CHRF()

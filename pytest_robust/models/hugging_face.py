@@ -27,7 +27,12 @@ def is_pipeline(model: object) -> bool:
 
 
 def text_model(pair: Sequence[Any], **options: Any) -> EmbeddedText:
-    """``(model, tokenizer)`` as a ``Model``, by the name of the model's class."""
+    """``(model, tokenizer)`` as a ``Model``, by the name of the model's class.
+
+    Raises:
+        ModelError: a model that writes texts, of which nobody has said what has to hold.
+    """
+    _refuse_writers(pair[0])
     tags_tokens = any(c.__name__.endswith("ForTokenClassification") for c in type(original(pair[0])).__mro__)
     return (TokenClassifier if tags_tokens else TextModel)(pair[0], pair[1], **options)
 
@@ -36,12 +41,25 @@ def pipeline_model(pipeline: Any, **options: Any) -> EmbeddedText:
     """A pipeline that classifies texts or tokens as a ``Model``: its model and tokenizer; its post-processing plays no
     part.
     """
+    _refuse_writers(getattr(pipeline, "model", None))
     if not any(c.__name__ in _PIPELINES for c in type(pipeline).__mro__):
         raise ModelError(
             f"the model is a {type(pipeline).__name__}; of pipelines, only text-classification and token-classification "
             "are supported"
         )
     return text_model((pipeline.model, pipeline.tokenizer), **options)
+
+
+def _refuse_writers(module: Any) -> None:
+    can_generate = getattr(original(module), "can_generate", None)
+    if not callable(can_generate) or not can_generate():
+        return
+    translates = getattr(module.config, "is_encoder_decoder", False)
+    kind, holds = ("Translator", "consistency>=0.7") if translates else ("CausalLM", "nll<=0.5")
+    raise ModelError(
+        f"{type(original(module)).__name__} writes texts, and what has to hold of them is for you to say: "
+        f"pytest_robust.{kind}(model, tokenizer, holds={holds!r})"
+    )
 
 
 class TextModel(EmbeddedText):

@@ -39,8 +39,14 @@ class Latent(Seen[EmbeddedText]):
                 hidden states that may move, of each text by itself.
 
         Raises:
-            ModelError: no such submodule, or a model in half precision, which would round small changes away.
+            ModelError: no such submodule, a model that writes its answer, pass by pass, or one in half precision, which
+                would round small changes away.
         """
+        if not model.in_one_pass:
+            raise ModelError(
+                f"LatentBall: what {model.name} writes is many forward passes, and hidden states are moved in one; use "
+                "holds='nll<=0.5'"
+            )
         if model.dtype in (torch.bfloat16, torch.float16):
             raise ModelError(
                 f"LatentBall: {model.name} is in {str(model.dtype).removeprefix('torch.')}, which rounds small changes of "

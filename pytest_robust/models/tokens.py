@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_robust.data.examples import Column, Inputs, parts_of
-from pytest_robust.errors import PreflightError
+from pytest_robust.errors import ModelError, PreflightError
 
 FIXED = "fixed token"
 """The column of tokens that may not move; no argument of a model can be called so."""
@@ -57,8 +57,11 @@ class Tokens:
         self._pad_type = getattr(tokenizer, "pad_token_type_id", 0)
         self.knows_places = bool(getattr(tokenizer, "is_fast", False))
 
-    def rows(self, inputs: Inputs) -> list[Row]:
+    def rows(self, inputs: Inputs, *, special: bool = True) -> list[Row]:
         """One row per text, cut to ``limit``, or per row of a mapping with ``input_ids``.
+
+        Args:
+            special: whether the tokenizer adds the special tokens that it usually does.
 
         Raises:
             PreflightError: neither texts nor token ids, or more than two texts.
@@ -73,9 +76,9 @@ class Tokens:
         for i, parts in enumerate(texts):
             if len(parts) > 2:
                 raise PreflightError(f"inputs: example {i} has {len(parts)} texts; give one text, or a pair of them")
-        rows = self._rows_of_texts(texts, None)
+        rows = self._rows_of_texts(texts, None, special)
         long = [i for i, row in enumerate(rows) if self.limit is not None and len(row.ids) > self.limit]
-        for i, row in zip(long, self._rows_of_texts([texts[i] for i in long], self.limit), strict=True):
+        for i, row in zip(long, self._rows_of_texts([texts[i] for i in long], self.limit, special), strict=True):
             rows[i] = replace(row, cut=True)
         return rows
 
@@ -90,6 +93,35 @@ class Tokens:
         special = set(self._tokenizer.all_special_ids)
         vocabulary = self._tokenizer.get_vocab()
         return sorted({i for name, i in vocabulary.items() if i < rows and i not in special and not _UNUSED.search(name)})
+
+    def reserved(self) -> set[int]:
+        """Ids of tokens that are special wherever they stand: all but the one for what is not in the vocabulary."""
+        tokenizer = self._tokenizer
+        added = {i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
+        named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+        return (added | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id} | named
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the tokenizer has a template for conversations."""
+        return bool(getattr(self._tokenizer, "chat_template", None))
+
+    def conversation(self, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]) -> str:
+        """Messages in the template, up to where the model answers.
+
+        Raises:
+            ModelError: the template refuses them.
+        """
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **options)
+            )
+        except Exception as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise ModelError(
+                f"the chat template of the tokenizer raised {type(error).__name__} for messages of {roles}: {error}; "
+                "try tokenizer.apply_chat_template by hand on such messages"
+            ) from error
 
     def target(self, text: str) -> list[int]:
         """The token ids of a translation, as the model writes it, with those that end it."""
@@ -124,7 +156,7 @@ class Tokens:
         length = -(-len(row.ids) // multiple) * multiple
         return length if self.limit is None else max(len(row.ids), min(length, self.limit))
 
-    def _rows_of_texts(self, texts: Sequence[tuple[str, ...]], limit: int | None) -> list[Row]:
+    def _rows_of_texts(self, texts: Sequence[tuple[str, ...]], limit: int | None, special: bool) -> list[Row]:
         """All in one call, or in two where some are pairs: a call for each takes many times as long."""
         rows: dict[int, Row] = {}
         for length in sorted({len(parts) for parts in texts}):
@@ -133,6 +165,7 @@ class Tokens:
                 *(list(column) for column in zip(*(texts[i] for i in which), strict=True)),
                 truncation=limit is not None,
                 max_length=limit,
+                add_special_tokens=special,
                 return_special_tokens_mask=True,
                 return_offsets_mapping=self.knows_places,
                 verbose=False,

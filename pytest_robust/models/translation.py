@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pytest_robust.data.examples import Text
 from pytest_robust.errors import ModelError
-from pytest_robust.models.generation import IGNORED, KEY, Target, Writer
+from pytest_robust.models.generation import IGNORED, Target, Writer
 from pytest_robust.models.spans import Spans
 
 
@@ -63,7 +63,8 @@ class Translator(Writer):
         for text in texts:
             one: list[Text] = [text]
             (row,) = self._tokens.rows(one)
-            found += self._generated(input_ids=torch.tensor([row.ids], device=self.device))
+            ids = self._generated({"input_ids": torch.tensor([row.ids], device=self.device)}, self._most)
+            found += self._tokens.texts(ids)
         return found
 
     def _arguments(self, context: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,11 +76,5 @@ class Translator(Writer):
         return Target(text, torch.tensor(self._tokens.target(text), device=self.device))
 
     def _labels(self, context: Mapping[str, Tensor]) -> Tensor:
-        ids = [self._targets[key].ids for key in context[KEY][:, 0].tolist()]
+        ids = [target.ids for target in self._targets_of(context)]
         return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=IGNORED)
-
-    def _generated(self, **given: Tensor) -> list[str]:
-        (source,) = given.values()
-        mask = torch.ones(source.shape[:2], dtype=torch.int64, device=source.device)
-        ids = self.module.generate(**given, attention_mask=mask, max_new_tokens=self._most, do_sample=False, num_beams=1)
-        return self._tokens.texts(ids)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_texts import GPT2, TEXTS, network, tokenizer, tokenizers, transformers
+from toy_texts import DECODERS, GPT2, KEYS, TEXTS, network, tokenizer, tokenizers, transformers
 
 from pytest_robust import EmbeddingBall, evaluate
 from pytest_robust.data import load
@@ -20,7 +20,6 @@ from pytest_robust.models.parity import AS_ARGUMENT, IN_PLACE, difference
 # transformers 4.57 uses what torch will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
-KEYS = {"head_dim": 8, "num_key_value_heads": 2}
 TWO_SIDED = {
     "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
     "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_start_token_id": 2, "init_std": 0.3,
@@ -37,18 +36,7 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     "DebertaV2": {},
     "MPNet": {},
     "ModernBert": {},
-    "GPT2": GPT2,
-    "GPTNeoX": {},
-    "OPT": {"ffn_dim": 32, "word_embed_proj_dim": 16},
-    "Llama": KEYS,
-    "Mistral": KEYS,
-    "Qwen2": KEYS,
-    "Qwen3": KEYS,
-    "Gemma": KEYS,
-    "Gemma2": KEYS,
-    "Phi3": KEYS,
-    "Bloom": {"n_layer": 2, "n_head": 2},
-    "Falcon": {},
+    **DECODERS,
     "T5": T5,
     "MT5": T5,
     "Bart": TWO_SIDED,

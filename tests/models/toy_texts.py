@@ -35,6 +35,22 @@ def tokenizer(*, types: bool = False, **special: str) -> Any:
 
 
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 80}
+KEYS = {"head_dim": 8, "num_key_value_heads": 2}
+DECODERS: dict[str, dict[str, Any]] = {
+    "GPT2": GPT2,
+    "GPTNeoX": {},
+    "OPT": {"ffn_dim": 32, "word_embed_proj_dim": 16},
+    "Llama": KEYS,
+    "Mistral": KEYS,
+    "Qwen2": KEYS,
+    "Qwen3": KEYS,
+    "Gemma": KEYS,
+    "Gemma2": KEYS,
+    "Phi3": KEYS,
+    "Bloom": {"n_layer": 2, "n_head": 2},
+    "Falcon": {},
+}
+"""Causal architectures that transformers has both in 4.57 and 5, and what their configurations need besides."""
 
 
 def network(kind: str = "Bert", head: str = "ForSequenceClassification", **config: Any) -> Any:
