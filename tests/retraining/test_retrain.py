@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
 from pytest_robust import Adversary, Linf, Targeted, evaluate, retrain
-from pytest_robust.conformance.networks import blobs, trained
+from pytest_robust.conformance.networks import blobs, seeded, trained
 from pytest_robust.errors import ModelError, PreflightError, ThreatError
 from pytest_robust.retraining import TrainingProgress
 from pytest_robust.threats import EmbeddingBall
@@ -56,7 +56,9 @@ def test_adversarial_weight_perturbation_costs_another_two_passes():
 
 
 def test_nothing_of_the_given_model_changes():
-    model = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 5)).eval()
+    model = seeded(
+        lambda: nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 5))
+    )
     model[0].bias.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
@@ -131,14 +133,14 @@ def test_the_learning_rate_of_a_scheduler_is_halved_at_a_collapse():
 
 
 def test_normalisation_that_is_frozen_keeps_its_statistics():
-    model = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)).eval()
+    model = seeded(lambda: nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)))
     model[1].requires_grad_(False)
     found = retrain(model, TRAIN, THREAT, **QUICK)
     assert torch.equal(found.model[1].running_mean, model[1].running_mean)
 
 
 def test_in_place_means_the_given_model():
-    model = nn.Sequential(nn.Linear(12, 5)).eval()
+    model = seeded(lambda: nn.Sequential(nn.Linear(12, 5)))
     weight, before = model[0].weight, model[0].weight.detach().clone()
     found = retrain(model, TRAIN, THREAT, test_data=TEST, inplace=True, waive={"chance": "untrained"}, **QUICK)
     assert found.model is model
@@ -148,7 +150,7 @@ def test_in_place_means_the_given_model():
 
 
 def test_a_model_that_is_frozen_as_a_whole_is_trained():
-    model = nn.Linear(12, 5).requires_grad_(False)
+    model = seeded(lambda: nn.Linear(12, 5)).requires_grad_(False)
     found = retrain(model, TRAIN, THREAT, **QUICK)
     assert found.looks[-1].clean > found.looks[0].clean
     assert not found.model.weight.requires_grad
@@ -215,7 +217,7 @@ class Named(nn.Module):
 def test_a_loader_is_iterated_as_it_is_but_for_what_is_held_out():
     seen = []
     loader = DataLoader(Augmented(seen), batch_size=50, shuffle=True, drop_last=True)
-    found = retrain(Named(), loader, THREAT, epochs=4)
+    found = retrain(seeded(Named), loader, THREAT, epochs=4)
     assert found.looks[0].n == 40
     assert found.data is None
     assert found.looks[-1].step == 4 * 7
