@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pytest_robust.models.causal import CausalLM
     from pytest_robust.models.retrieval import Retriever, RetrieverFunction
     from pytest_robust.models.translation import Translator
+    from pytest_robust.models.translator_function import TranslatorFunction
     from pytest_robust.objectives import Targeted, Untargeted
     from pytest_robust.pytest_plugin.fixture import Robust
     from pytest_robust.pytest_plugin.outcome import RobustWarning
@@ -88,6 +89,7 @@ _HOMES = {
     "models.causal": ("CausalLM",),
     "models.retrieval": ("Retriever", "RetrieverFunction"),
     "models.translation": ("Translator",),
+    "models.translator_function": ("TranslatorFunction",),
     "objectives": ("Targeted", "Untargeted"),
     "pytest_plugin.fixture": ("Robust",),
     "pytest_plugin.outcome": ("RobustWarning",),
@@ -116,8 +118,8 @@ __all__ = [
     "EvidenceError", "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation",
     "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever",
     "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted",
-    "TextFunction", "ThreatError", "Translator", "Untargeted", "Witness", "WordEdits", "adapt", "compare", "curve",
-    "evaluate", "fluctuation", "load_witness", "retrain", "units",
+    "TextFunction", "ThreatError", "Translator", "TranslatorFunction", "Untargeted", "Witness", "WordEdits", "adapt",
+    "compare", "curve", "evaluate", "fluctuation", "load_witness", "retrain", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

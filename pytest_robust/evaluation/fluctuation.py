@@ -23,6 +23,7 @@ from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, re
 from pytest_robust.models.retrieval import Retriever, RetrieverFunction
 from pytest_robust.models.similarity import chrf, consistency
 from pytest_robust.models.translation import Translator
+from pytest_robust.models.translator_function import TranslatorFunction
 from pytest_robust.threats import Edits
 
 _DRAWS = 2000
@@ -127,7 +128,7 @@ class Fluctuation:
 
 
 def fluctuation(
-    model: Retriever | RetrieverFunction | Translator,
+    model: Retriever | RetrieverFunction | Translator | TranslatorFunction,
     data: object,
     threat: Edits,
     *,
@@ -149,10 +150,10 @@ def fluctuation(
     """
     if not (isinstance(samples, Integral) and samples >= 1):
         raise ValueError(f"samples must be a whole number, at least 1, got {samples!r}")
-    if not isinstance(model, (Retriever, RetrieverFunction, Translator)):
+    if not isinstance(model, (Retriever, RetrieverFunction, Translator, TranslatorFunction)):
         raise ModelError(
-            f"fluctuation is for a Retriever, a RetrieverFunction or a Translator, got a {type(model).__name__}; for other "
-            "models use evaluate()"
+            f"fluctuation is for a Retriever, a Translator, or a function as one of them, got a {type(model).__name__}; for "
+            "other models use evaluate()"
         )
     edited = under(model, threat)
     if not isinstance(edited, Edited):
@@ -166,7 +167,7 @@ def fluctuation(
         encoded = edited.encode(examples)
         fixed = sum(not bool(edited.batch(encoded.take([i])).free.any()) for i in range(len(encoded)))
         changed = [_edited(edited, encoded, threat, seed, number) for number in range(int(samples))]
-        if isinstance(model, Translator):
+        if isinstance(model, (Translator, TranslatorFunction)):
             clean, *translations = [model.translate(each) for each in (texts, *changed)]
             found = _of_translations(texts, _references(data), clean, changed, translations)
         else:

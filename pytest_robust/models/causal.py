@@ -15,8 +15,9 @@ from pytest_robust import keyed
 from pytest_robust.data.examples import Examples, Text
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.models.chat import Template, read_conversation
-from pytest_robust.models.generation import IGNORED, KEY, Holds, Target, Writer
+from pytest_robust.models.generation import IGNORED, KEY, Target, Writer
 from pytest_robust.models.judging import NOTE, Judge, checked_judge, is_refusal, keywords
+from pytest_robust.models.pairs import Holds
 from pytest_robust.models.spans import Spans
 from pytest_robust.models.tokens import Row
 
@@ -46,8 +47,8 @@ class CausalLM(Writer):
 
     read_as = "prompt"
     words = ("refuses", "answers", "avoids")
-    judged = ("chrf", "avoids")
-    unjudged = ("consistency", "refuses", "answers")
+    needing = ("chrf", "avoids")
+    ignoring = ("consistency", "refuses", "answers")
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.budget import exact
-from pytest_robust.data.examples import Examples, Text
+from pytest_robust.data.examples import Examples
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.models import similarity
 from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.models.pairs import CLASSES, VALUES, Holds, Reader
 from pytest_robust.models.parity import AS_ARGUMENT
 from pytest_robust.models.spans import Spans
 from pytest_robust.models.tokens import Row
@@ -27,39 +26,6 @@ KEY = "target key"
 """The column with the key of each target, by the content of its reference; no argument of a model can be called so."""
 IGNORED = -100
 """The label of what is no token of a target."""
-_FORMS = "'chrf>=0.4', 'consistency>=0.7', 'nll<=0.5'"
-_VALUES = {"chrf": similarity.chrf, "consistency": similarity.consistency}
-
-
-@dataclass(frozen=True)
-class Holds:
-    """What has to hold of what is written.
-
-    Attributes:
-        form: ``"chrf"``, ``"consistency"`` or ``"nll"``, or a word of the model's own. limit: where it has one.
-    """
-
-    form: str
-    limit: float = 0.0
-
-    @classmethod
-    def parse(cls, text: str, words: Sequence[str] = ()) -> Holds:
-        """Read ``chrf>=0.4``, ``consistency>=0.7``, ``nll<=0.5``, or one of the words.
-
-        Raises:
-            ModelError: none of these.
-        """
-        if text in words:
-            return cls(text)
-        match = re.fullmatch(r"(?:(chrf|consistency)>=|(nll)<=)(.+)", text.replace(" ", ""))
-        try:
-            limit = None if match is None else float(exact(match[3]))
-        except ValueError as error:
-            raise ModelError(f"holds={text!r}: {error}") from None
-        if match is None or limit is None or limit < 0 or (match[1] is not None and limit > 1):
-            forms = ", ".join((_FORMS, *map(repr, words)))
-            raise ModelError(f"holds={text!r} cannot be read; write it like one of {forms}")
-        return cls(match[1] or match[2], limit)
 
 
 @dataclass(frozen=True)
@@ -78,7 +44,7 @@ class Target:
     whole: bool = False
 
 
-class Writer(EmbeddedText):
+class Writer(Reader, EmbeddedText):
     """A model that writes texts, with its tokenizer, seen as one of two classes: ``"holds"`` and ``"fluctuates"``.
 
     What is written is greedy, so that it is the same each time. Logits are (m, 0). For ``chrf`` and ``consistency`` m is how
@@ -87,14 +53,8 @@ class Writer(EmbeddedText):
     """
 
     of_examples = ("_targets",)
-    read_as: ClassVar[str]
-    """What a text that it reads is called."""
     words: ClassVar[tuple[str, ...]] = ()
     """Forms of ``holds`` of its own."""
-    judged: ClassVar[tuple[str, ...]] = ("chrf",)
-    """Forms for which every text needs a reference."""
-    unjudged: ClassVar[tuple[str, ...]] = ("consistency",)
-    """Forms for which references play no part."""
 
     def __init__(
         self, module: Any, tokenizer: Any, *, holds: str, max_new_tokens: int, device: str, spans: Spans | None
@@ -107,7 +67,7 @@ class Writer(EmbeddedText):
             ModelError: not such a model or condition, or sacrebleu is not installed.
         """
         self._holds = Holds.parse(holds, self.words)
-        if self._holds.form in _VALUES:
+        if self._holds.form in VALUES:
             similarity.needed()
         self._targets: dict[int, Target] = {}
         super().__init__(module, tokenizer, device=device, spans=spans)
@@ -127,42 +87,11 @@ class Writer(EmbeddedText):
         """(B, T) the tokens of the targets, each at the place where what is observed says how likely it is; else IGNORED."""
 
     def _class_names(self, given: Sequence[str] | None) -> tuple[str, ...]:
-        return "holds", "fluctuates"
+        return CLASSES
 
     @property
     def in_one_pass(self) -> bool:
         return self._holds.form == "nll"
-
-    def read(self, data: object) -> Examples:
-        """Examples of ``(text, reference)``, or of texts alone.
-
-        Raises:
-            PreflightError: not such data, or an empty reference, or none where one is needed.
-        """
-        if isinstance(data, Examples):
-            if data.references is None:
-                raise PreflightError("data: these examples have no references; read them by read()")
-            return data
-        what = self.read_as
-        if not isinstance(data, (list, tuple)) or not data:
-            raise PreflightError(f"data: a {type(data).__name__}; give a list of ({what}, reference), or of {what}s")
-        texts: list[Text] = []
-        references = []
-        for i, item in enumerate(data):
-            said = self._said(item, i)
-            reference = said["reference"]
-            if self._holds.form in self.judged and reference is None:
-                raise PreflightError(
-                    f"labels: {what} {i} has no reference to compare with; give ({what}, reference), or use "
-                    "holds='consistency>=0.7', which needs none"
-                )
-            if reference is not None and not reference.strip():
-                raise PreflightError(f"labels: the reference of {what} {i} is empty; give a text, or drop it")
-            if self._holds.form in self.unjudged:
-                said["reference"] = None
-            texts.append(said[what])
-            references.append(json.dumps(said, ensure_ascii=False))
-        return Examples.of(texts, torch.zeros(len(texts), dtype=torch.int64), self.classes, references)
 
     def encode(self, examples: Examples) -> Examples:
         # Anew each time: the weights may have been trained on since these texts were last read.
@@ -267,16 +196,7 @@ class Writer(EmbeddedText):
         return ids
 
     def _value(self, written: str, target: Target) -> float:
-        return _VALUES[self._holds.form](written, target.text)
-
-    def _said(self, item: object, i: int) -> dict[str, Any]:
-        """What the user says of example ``i``: its text, called ``read_as``, and its ``"reference"`` or None."""
-        if isinstance(item, str):
-            return {self.read_as: item, "reference": None}
-        if isinstance(item, (tuple, list)) and len(item) == 2 and all(isinstance(text, str) for text in item):
-            return {self.read_as: item[0], "reference": item[1]}
-        what, found = self.read_as, type(item).__name__
-        raise PreflightError(f"data: example {i} is a {found}, where ({what}, reference) or a {what} is needed")
+        return VALUES[self._holds.form](written, target.text)
 
 
 def _key(reference: str) -> int:

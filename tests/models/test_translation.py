@@ -7,9 +7,10 @@ import pytest
 import torch
 from text_models import tokenizer
 
-from pytest_robust import CharacterEdits, EmbeddingBall, Translator, evaluate, fluctuation
+from pytest_robust import CharacterEdits, EmbeddingBall, Translator, TranslatorFunction, evaluate, fluctuation
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.evaluation.fluctuation import _of_translations
+from pytest_robust.threats.edits import edited
 
 transformers = pytest.importorskip("transformers")
 chrf = pytest.importorskip("sacrebleu.metrics.chrf")
@@ -186,7 +187,40 @@ def test_a_true_success_costs_more_than_it_changes():
 
 
 def test_models_that_write_nothing_do_not_fluctuate():
-    with pytest.raises(
-        ModelError, match="fluctuation is for a Retriever, a RetrieverFunction or a Translator, got a function"
-    ):
+    with pytest.raises(ModelError, match="fluctuation is for a Retriever, a Translator, or a function as .* got a function"):
         fluctuation(lambda texts: texts, SOURCES, CharacterEdits(1))
+
+
+@pytest.mark.parametrize("holds", ["consistency>=0.7", "chrf>=0.2"])
+def test_a_function_of_texts_is_broken_by_what_breaks_the_translator(holds):
+    model, tokens = network()
+    known = Translator(model, tokens, holds=holds, max_new_tokens=12)
+    black_box = TranslatorFunction(
+        lambda texts: [greedy(model, tokens, text) for text in texts], holds=holds, name="service"
+    )
+    data = [(source, "great plot was fine") for source in SOURCES]
+    threat = CharacterEdits(1)
+    result = evaluate(black_box, data, threat, waive={"chance": "few"})
+    references = [pair[1] for pair in data]
+    for i, source in enumerate(SOURCES):
+        wanted = references[i] if holds.startswith("chrf") else greedy(model, tokens, source)
+        measure = (lambda a, b: chrf.CHRF().sentence_score(a, [b]).score / 100) if holds.startswith("chrf") else both_ways
+        limit = 0.2 if holds.startswith("chrf") else 0.7
+        texts = [source] + [edited(source, [option]) for site in threat.sites(source) for option in site.options]
+        written = [greedy(model, tokens, text) for text in texts]
+        values = [1.0 if one == wanted else measure(one, wanted) for one in written]
+        assert bool(result.correct[i]) == (values[0] >= limit)
+        assert bool(result.robust[i]) == (min(values) >= limit)
+    one, other = (fluctuation(each, data, threat, samples=2) for each in (known, black_box))
+    np.testing.assert_allclose(one["chrf"].samples, other["chrf"].samples)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [("one text", "returned 'one text' for"), ([], "for 1 texts; return a list"), ([3], "return a list of as many texts")],
+)
+def test_functions_that_return_no_texts_are_refused(answer, words):
+    with pytest.raises(ModelError, match=words):
+        evaluate(TranslatorFunction(lambda texts: answer), ["a source"], CharacterEdits(1))
+    with pytest.raises(ModelError, match="a function has no likelihood"):
+        TranslatorFunction(lambda texts: texts, holds="nll<=0.5")
