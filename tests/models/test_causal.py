@@ -173,6 +173,15 @@ def test_decoding_is_greedy_whatever_the_configuration_says() -> None:
     assert CausalLM(net, tokens, max_new_tokens=6).answer(PROMPTS) == plain
 
 
+def test_answers_are_those_in_use_and_leave_the_mode_of_the_model_alone() -> None:
+    net, tokens = causal("GPT2", embd_pdrop=0.5), tokenizer()
+    model = CausalLM(net, tokens, max_new_tokens=6)
+    before = model.answer(PROMPTS)
+    net.train()
+    assert model.answer(PROMPTS) == before
+    assert net.training
+
+
 def test_what_a_configuration_adds_to_greedy_decoding_is_part_of_the_answer() -> None:
     """Then the first choices of the model do not foretell what is written, and all is written out."""
     net, tokens = causal(), tokenizer()
