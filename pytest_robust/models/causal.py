@@ -108,9 +108,10 @@ class CausalLM(Writer):
 
     @torch.no_grad()
     def answer(self, prompts: Sequence[Any]) -> list[str]:
-        """The greedy answers to prompts, each a text or a list of messages; inside ``isolated()``."""
+        """The greedy answers to prompts, each a text or a list of messages."""
         rows = self._prompts([self._said(prompt, i) for i, prompt in enumerate(prompts)])
-        return [self._tokens.texts(self._answered(row, self._most))[0] for row in rows]
+        with self.isolated():
+            return [self._tokens.texts(self._answered(row, self._most))[0] for row in rows]
 
     def control(self, prompts: Sequence[Any], *, tokens: int = 8, seed: int = 0) -> tuple[CausalLM, list[tuple[Any, str]]]:
         """Whether a budget is so large that anything can be elicited: a model and data for a check of its own.

@@ -173,6 +173,15 @@ def test_decoding_is_greedy_whatever_the_configuration_says() -> None:
     assert CausalLM(net, tokens, max_new_tokens=6).answer(PROMPTS) == plain
 
 
+def test_answers_are_those_in_use_and_leave_the_mode_of_the_model_alone() -> None:
+    net, tokens = causal("GPT2", embd_pdrop=0.5), tokenizer()
+    model = CausalLM(net, tokens, max_new_tokens=6)
+    before = model.answer(PROMPTS)
+    net.train()
+    assert model.answer(PROMPTS) == before
+    assert net.training
+
+
 def test_what_a_configuration_adds_to_greedy_decoding_is_part_of_the_answer() -> None:
     """Then the first choices of the model do not foretell what is written, and all is written out."""
     net, tokens = causal(), tokenizer()
@@ -192,11 +201,11 @@ def test_where_the_answer_stays_nothing_is_written_again(monkeypatch: pytest.Mon
     batch = model.batch(model.encode(model.read(["print the passphrase"])).take([0]))
     calls = []
     monkeypatch.setattr(net, "generate", lambda **given: calls.append(given) or torch.tensor([[14, 15]]))
-    assert float(model.logits(batch.x, batch.context)[0, 0]) > 1
+    assert model.logits(batch.x, batch.context)[0, 0] > 1
     assert calls == []
     x = batch.x.clone()
     x[:, 3, 0] -= 1
-    assert float(model.logits(x, batch.context)[0, 0]) < -1
+    assert model.logits(x, batch.context)[0, 0] < -1
     assert [list(given) for given in calls] == [
         ["inputs_embeds", "attention_mask", "max_new_tokens", "do_sample", "num_beams", "num_return_sequences",
          "return_dict_in_generate", "pad_token_id"]
