@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         CW,
         EAD,
         FGSM,
+        GCG,
         JSMA,
         LBFGS,
         PGD,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         Negation,
         Photometric,
         Spatial,
+        Suffix,
         WordEdits,
     )
 
@@ -65,6 +67,7 @@ _HOMES = {
         "CW",
         "EAD",
         "FGSM",
+        "GCG",
         "JSMA",
         "LBFGS",
         "PGD",
@@ -107,17 +110,18 @@ _HOMES = {
         "Negation",
         "Photometric",
         "Spatial",
+        "Suffix",
         "WordEdits",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APGD", "CW", "EAD", "FGSM", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Adversary", "Budget",
+    "APGD", "CW", "EAD", "FGSM", "GCG", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Adversary", "Budget",
     "CausalLM", "CharacterEdits", "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation",
     "EvidenceError", "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation",
     "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever",
-    "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Sweep", "Targeted",
+    "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Suffix", "Sweep", "Targeted",
     "TextFunction", "ThreatError", "Translator", "TranslatorFunction", "Untargeted", "Witness", "WordEdits", "adapt",
     "compare", "curve", "evaluate", "fluctuation", "load_witness", "retrain", "units",
 ]  # fmt: skip

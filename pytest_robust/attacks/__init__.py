@@ -9,6 +9,7 @@ from pytest_robust.attacks.apgd import APGD
 from pytest_robust.attacks.cw import CW
 from pytest_robust.attacks.deepfool import DeepFool
 from pytest_robust.attacks.ead import EAD
+from pytest_robust.attacks.gcg import GCG
 from pytest_robust.attacks.hopskipjump import HopSkipJump
 from pytest_robust.attacks.hotflip import EditSearch, HotFlip
 from pytest_robust.attacks.jsma import JSMA
@@ -55,11 +56,12 @@ _MAKERS: dict[str, Callable[[], Attack]] = {
     "hotflip": HotFlip,
     "edit-search": EditSearch,
     "relaxed-pgd": RelaxedPGD,
+    "gcg": GCG,
 }
 NAMES = tuple(_MAKERS)
 
 __all__ = [
-    "APGD", "CW", "EAD", "FGSM", "JSMA", "LBFGS", "NAMES", "PGD", "SPSA", "VAT", "Attack", "BaseAttack", "DeepFool",
+    "APGD", "CW", "EAD", "FGSM", "GCG", "JSMA", "LBFGS", "NAMES", "PGD", "SPSA", "VAT", "Attack", "BaseAttack", "DeepFool",
     "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "RelaxedPGD", "Square", "Sweep", "asked_for",
     "make",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from pytest_robust.attacks.neighbours import (
     neighbour,
     remembered,
     replaced,
+    silent,
     site_by_site,
     steady,
     untried,
@@ -39,7 +40,8 @@ class HotFlip(BaseAttack):
 
     Attributes:
         loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: texts tried per run.
-        n_restarts: runs: the first from the text as it is, others from random edits. label: the name in reports.
+        n_restarts: runs: the first from the text as it is; others, and where its gradient says nothing, from random edits.
+        label: the name in reports.
     """
 
     loss: str = "margin"
@@ -82,6 +84,9 @@ class HotFlip(BaseAttack):
         score, worth = site_by_site(state["score"], live.region), (state["base"] * state["score"]).sum(2)
         other = neighbour(state["base"], score, worth, state["tried"], live.region)
         live.x = torch.where(live.rows(moving), state["best"], other)
+        lost = silent(grad, live)
+        state["rank"] = torch.where(lost, 0, state["rank"])
+        live.x = torch.where(live.rows(lost), threat.start(live.region, live.key), live.x)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def checked_edits(name: str, threat: Threat) -> None:
     if threat.terrain != "edits":
         raise ThreatError(
             f"{name} edits texts, and {threat.norm} {threat.budget} moves other things; "
-            "use it with CharacterEdits or WordEdits, or leave attacks out for those of the profile"
+            "use it with CharacterEdits, WordEdits or Suffix, or leave attacks out for those of the profile"
         )
 
 
@@ -82,6 +82,12 @@ def steady(score: Tensor) -> Tensor:
     """Scores, (B, S, C), in [-1, 1] and in steps, so that rounding does not decide between options of the same worth."""
     largest = score.abs().flatten(1).amax(1).view(-1, 1, 1)
     return (score / torch.where(largest > 0, largest, 1.0) / STEP).round() * STEP
+
+
+def silent(grad: Tensor, live: Live) -> Tensor:
+    """(S,) bool: runs at whose first point the gradient says nothing of any option: at the end of a text, of words more."""
+    said = ((grad != 0) & (live.region.upper > 0)).flatten(1).any(1)
+    return (live.step == 0) & ~said
 
 
 def replaced(state: dict[str, Tensor], where: Tensor, live: Live, **by: Tensor) -> None:

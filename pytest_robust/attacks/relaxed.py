@@ -10,7 +10,7 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
-from pytest_robust.attacks.neighbours import checked_edits
+from pytest_robust.attacks.neighbours import checked_edits, silent
 from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.threats import Region, Threat
 
@@ -27,7 +27,7 @@ class RelaxedPGD(BaseAttack):
 
     Attributes:
         loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: points tried per run; each costs a forward and a backward pass.
-        n_restarts: runs: the first from the text as it is, others from random weights.
+        n_restarts: runs: the first from the text as it is; others, and where its gradient says nothing, from random weights.
         step_size: the most that a step adds to a weight at first; it falls like one over the root of the number of steps.
         every: one of so many points is a text.
     """
@@ -54,9 +54,7 @@ class RelaxedPGD(BaseAttack):
     def begin(self, threat: Threat, live: Live) -> None:
         """Raises ThreatError for a threat that is not edits of texts."""
         checked_edits(self.name, threat)
-        random = keyed.uniform(live.key, tuple(live.x.shape[1:])).to(live.x.dtype)
-        random = spread_out(torch.where(live.region.upper > 0, random, 0.0), live.region)
-        live.x = torch.where(live.rows(live.restart > 0), random, live.region.origin)
+        live.x = torch.where(live.rows(live.restart > 0), self._random(live), live.region.origin)
         live.state = {"weights": live.x}
 
     def update(self, threat: Threat, live: Live, loss: Tensor, grad: Tensor) -> None:
@@ -65,6 +63,7 @@ class RelaxedPGD(BaseAttack):
         step = self.step_size / (1 + live.step // self.every).sqrt()
         by = grad * live.rows(step / torch.where(largest > 0, largest, 1.0))
         risen = spread_out(torch.where(there, state["weights"] + by, 0.0), live.region)
+        risen = torch.where(live.rows(silent(grad, live)), self._random(live), risen)
         state["weights"] = weights = torch.where(live.rows(self._at_text(live.step)), state["weights"], risen)
         tried = live.step + 1
         luck = keyed.uniform(keyed.child(live.key, tried), tuple(live.x.shape[1:])).to(weights.dtype)
@@ -72,6 +71,11 @@ class RelaxedPGD(BaseAttack):
         drawn = weights / torch.where(live.rows(tried < self.every), 1.0, (-torch.log1p(-luck)).clamp_min(1e-6))
         text = threat.maximise(drawn, live.region)
         live.x = torch.where(live.rows(self._at_text(tried)), text, weights)
+
+    @staticmethod
+    def _random(live: Live) -> Tensor:
+        weights = keyed.uniform(live.key, tuple(live.x.shape[1:])).to(live.x.dtype)
+        return spread_out(torch.where(live.region.upper > 0, weights, 0.0), live.region)
 
     def _at_text(self, step: Tensor) -> Tensor:
         return (step % self.every == self.every - 1) | (step == self.n_steps)

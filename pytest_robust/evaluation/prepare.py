@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -38,9 +39,8 @@ from pytest_robust.models.transformed import Transformed
 from pytest_robust.models.vocabulary import Gradient, Vocabulary
 from pytest_robust.objectives import Objective, Untargeted
 from pytest_robust.shard import Shard
-from pytest_robust.threats import Edits, LatentBall, Threat, ThreatSummary, Transform, WordEdits
+from pytest_robust.threats import Edits, LatentBall, Threat, ThreatSummary, Transform
 from pytest_robust.threats.edits import edited
-from pytest_robust.threats.words import is_word
 
 _ASKED = 32
 """Texts per pass when the user names no number, where a model proposes words."""
@@ -201,7 +201,7 @@ def opened(
     objective = objective or Untargeted()
     adapted = adapt(model, device=device, normalize=normalize, classes=classes, non_differentiable=non_differentiable)
     asking = Passes(adapted, batch_size or _ASKED)
-    attacked = under(adapted, threat, lambda x, context: upwards(objective, asking, x, context))
+    attacked = under(adapted, threat, partial(upwards, objective, asking))
     # Of a function of texts there are no gradients to lead the edits.
     terrain = "queries" if isinstance(attacked, Edited) and not attacked.differentiable else threat.terrain
     steps = schedule(chosen, attacks, terrain)
@@ -259,8 +259,8 @@ def under(model: Model, threat: Threat, gradient: Gradient | None = None) -> Mod
         return Transformed(model, threat.origin, threat.apply)
     if isinstance(threat, Edits) and isinstance(model, (EmbeddedText, TextFunction)):
         parts: dict[str, Any] = {"sites": threat.sites, "edited": edited, "most_options": threat.most_options}
-        if isinstance(threat, WordEdits) and threat.is_open:
-            parts |= {"filled": threat.filled, "vocabulary": _vocabulary(model, gradient)}
+        if threat.is_open:
+            parts |= {"filled": threat.filled, "vocabulary": _vocabulary(model, threat, gradient)}
         return Edited(model, **parts)
     if isinstance(threat, LatentBall) and isinstance(model, EmbeddedText):
         return Latent(model, threat.module, norm=threat.norm, relative=threat.is_share)
@@ -293,22 +293,22 @@ def under(model: Model, threat: Threat, gradient: Gradient | None = None) -> Mod
     )
 
 
-def _vocabulary(model: EmbeddedText | TextFunction, gradient: Gradient | None) -> Vocabulary:
+def _vocabulary(model: EmbeddedText | TextFunction, threat: Edits, gradient: Gradient | None) -> Vocabulary:
     """Raises ThreatError for a model that cannot propose words."""
     if not isinstance(model, EmbeddedText) or not model.knows_places or gradient is None:
         raise ThreatError(
-            f"WordEdits without substitutes: which of all words to try is asked of gradients at the words of a text, and "
-            f"{model.name} has none; say which words may stand for which: WordEdits(k, substitutes={{...}})"
+            f"{type(threat).__name__} of any words: which of all to try is asked of gradients at the words of a text, and "
+            f"{model.name} has none; say {threat.closed}"
         )
-    return Vocabulary(model, is_word, gradient)
+    return Vocabulary(model, threat.admits, gradient)
 
 
-def upwards(objective: Objective, passes: Passes, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-    """The gradient that leads from what the model says of its inputs by itself to where it is broken."""
+def upwards(objective: Objective, passes: Passes, x: Tensor, context: dict[str, Tensor], labels: Tensor) -> Tensor:
+    """The gradient that leads from inputs of these labels to where the model is broken."""
 
-    def margin(logits: Tensor, _: slice) -> Tensor:
-        # A target that the model has no class for is said later, with others of its kind.
-        goal = objective.goal(logits.argmax(1)).clamp(max=logits.shape[1] - 1)
+    def margin(logits: Tensor, rows: slice) -> Tensor:
+        # A target or a label that the model has no class for is said later, with others of its kind.
+        goal = objective.goal(labels[rows].to(logits.device)).clamp(0, logits.shape[1] - 1)
         return objective.margin(logits, goal)
 
     return passes.gradient(margin, x, context)[2]

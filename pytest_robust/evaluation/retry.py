@@ -16,7 +16,7 @@ from pytest_robust.evaluation.prepare import opened
 from pytest_robust.evaluation.votes import vote
 from pytest_robust.models import NonDifferentiable, Normalize, adapt
 from pytest_robust.objectives import Objective, Untargeted
-from pytest_robust.threats import Threat, WordEdits
+from pytest_robust.threats import Edits, Threat
 
 _RTOL, _ATOL = 1e-5, 1e-7
 """How far rounding may put a point outside the threat that it was found in."""
@@ -135,7 +135,7 @@ def retry(
         verdict = "contested"
     elif not inside:
         verdict = "outside"
-    if verdict != "broken" and isinstance(threat, WordEdits) and threat.is_open:
+    if verdict != "broken" and isinstance(threat, Edits) and threat.is_open:
         raise ModelError(
             f"{known.model.name} proposes the words that may stand in a text, so the adversarial example of {id} may be "
             "another text now than the one that was found, and that it breaks nothing says nothing; run the check instead"

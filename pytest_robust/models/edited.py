@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -13,12 +12,11 @@ from torch import Tensor
 from pytest_robust.data.examples import Examples, Inputs, Text, parts_of
 from pytest_robust.errors import PreflightError
 from pytest_robust.models.embedded_text import EmbeddedText
-from pytest_robust.models.options import Led, Mixture, Options, table
+from pytest_robust.models.options import Led, Mixture, Options, Word, table
 from pytest_robust.models.protocol import Batch
 from pytest_robust.models.seen import Seen
 from pytest_robust.models.spans import Span, blank_before, owners_of, part_begins
 from pytest_robust.models.text_function import TextFunction
-from pytest_robust.models.tokens import Row
 from pytest_robust.models.vocabulary import Vocabulary
 
 _ROW, _OPTIONS, _WORDS = "edited row", "edited options", "proposed words"
@@ -86,9 +84,11 @@ class Edited(Seen[EmbeddedText | TextFunction]):
         self._options, self._mixtures = {}, {}
         encoded = self._model.encode(examples)
         self.notes = self._model.notes
+        self._leave_out_unread()
         columns = {**cast("dict[str, Any]", encoded.inputs), _ROW: torch.arange(len(self._texts))}
         if self._vocabulary is not None and self._filled is not None:
-            proposed = self._vocabulary.proposed(examples, encoded, self._sites, self._most)
+            rows = range(len(self._texts))
+            proposed = self._vocabulary.proposed(self._standing(rows), list(map(self._places, rows)), self._most)
             for row, numbers in enumerate(proposed):
                 words = self._vocabulary.words(numbers)
                 self._sites[row] = [self._filled(*pair) for pair in zip(self._sites[row], words, strict=True)]
@@ -117,18 +117,18 @@ class Edited(Seen[EmbeddedText | TextFunction]):
         return torch.cat(parts)[torch.cat(order).argsort()]
 
     def _of_mixtures(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-        """Logits of the texts as they are, with embeddings of options mixed in."""
+        """Logits of the texts as they are, but for stand-ins, with embeddings of options mixed in."""
         assert isinstance(self._model, EmbeddedText)
         assert self._examples is not None, "encode() comes first"
         model, rows = self._model, context[_ROW].tolist()
-        tokens = model.rows(self._examples.subset(rows))
-        groups, parts = _of_equal_length(model, tokens), []
+        tokens = model.rows(self._standing(rows))
+        groups, parts = model.batches(tokens), []
         for group, batch in groups:
             points = []
             for i, point in zip(group, batch.x, strict=True):
                 if rows[i] not in self._mixtures:
                     one = self._options_of(rows[i])
-                    owners = owners_of(tokens[i].places, _moved(one.words, [], part_begins(self._texts[rows[i]])))
+                    owners = owners_of(tokens[i].places, self._moved(rows[i], one.words, self._stand_ins(rows[i])))
                     self._mixtures[rows[i]] = Mixture(one, owners)
                 points.append(self._mixtures[rows[i]](point, x[i], model.embedded))
             parts.append(model.logits(torch.stack(points), batch.context))
@@ -142,13 +142,13 @@ class Edited(Seen[EmbeddedText | TextFunction]):
         assert self._examples is not None, "encode() comes first"
         model, led = self._model, x.requires_grad and self.differentiable
         tokens = model.rows(replace(self._examples.subset(rows), inputs=texts))
-        groups, parts = _of_equal_length(model, tokens), []
+        groups, parts = model.batches(tokens), []
         for group, batch in groups:
             point = batch.x
             if led:
                 options = [self._options_of(rows[i]) for i in group]
                 owners = [
-                    owners_of(tokens[i].places, _moved(one.words, taken[i], part_begins(texts[i])))
+                    owners_of(tokens[i].places, self._moved(rows[i], one.words, taken[i]))
                     for i, one in zip(group, options, strict=True)
                 ]
                 led_point: Any = Led.apply
@@ -163,6 +163,42 @@ class Edited(Seen[EmbeddedText | TextFunction]):
     def clean(self, context: dict[str, Tensor]) -> list[Text]:
         """The texts as they are."""
         return [self._texts[row] for row in context[_ROW].tolist()]
+
+    def _stand_ins(self, row: int) -> list[Any]:
+        return [site.stand_in for site in self._sites[row] if site.stand_in is not None]
+
+    def _standing(self, rows: Sequence[int]) -> Examples:
+        """These texts with something at every site: gradients are asked of them where the text itself has nothing there."""
+        assert self._examples is not None, "encode() comes first"
+        texts: list[Any] = self._made(rows, [self._stand_ins(row) for row in rows])
+        return replace(self._examples.subset(rows), inputs=texts)
+
+    def _places(self, row: int) -> list[tuple[Span, str]]:
+        """Where the words of the sites stand in such a text, each with the blank before it."""
+        parts, sites = parts_of(self._texts[row]), self._sites[row]
+        spans = self._moved(row, [_word(site) for site in sites], self._stand_ins(row))
+        blanks = [" " if site.stand_in else blank_before(parts[site.part], site.word[0]) for site in sites]
+        return list(zip(spans, blanks, strict=True))
+
+    def _leave_out_unread(self) -> None:
+        """Leave out sites for words more in texts that are so long that the model would not read them."""
+        if not isinstance(self._model, EmbeddedText) or not self._model.knows_places:
+            return
+        adding = [row for row in range(len(self._texts)) if self._stand_ins(row)]
+        for row, tokens in zip(adding, self._model.rows(self._standing(adding)) if adding else (), strict=True):
+            read = set(owners_of(tokens.places, [span for span, _ in self._places(row)]))
+            self._sites[row] = [site for number, site in enumerate(self._sites[row]) if number in read]
+
+    def _moved(self, row: int, words: Sequence[Word], taken: Sequence[Any]) -> list[Span]:
+        """Where edits have moved words of the text, in characters counted through all of its parts."""
+        (text,) = self._made([row], [taken])
+        begins, found = part_begins(text), []
+        for part, start, end, turn in words:
+            longer = [(e.start, e.turn, len(e.new) - (e.end - e.start)) for e in taken if e.part == part]
+            before = sum(by for place, when, by in longer if (place, when) < (start, turn))
+            inside = sum(by for place, when, by in longer if start <= place < end or (place, when) == (start, turn))
+            found.append((begins[part] + start + before, begins[part] + end + before + inside))
+        return found
 
     def _there_are(self, sites: Sequence[Any]) -> Tensor:
         """(S, C) bool."""
@@ -189,18 +225,18 @@ class Edited(Seen[EmbeddedText | TextFunction]):
 
     def _tokenised(self, row: int) -> Options:
         parts = parts_of(self._texts[row])
-        numbers: dict[tuple[int, int, int], int] = {}
+        numbers: dict[Word, int] = {}
         word, site, place, pieces = [], [], [], []
         for s, one in enumerate(self._sites[row]):
             start, end = one.word
+            part = parts[one.part]
             for c, edit in enumerate(one.options):
-                key = (one.part, start, end)
-                part = parts[one.part]
-                word.append(numbers.setdefault(key, len(numbers)))
+                word.append(numbers.setdefault(_word(one), len(numbers)))
                 site.append(s)
                 place.append(c)
-                pieces.append(blank_before(part, start) + part[start : edit.start] + edit.new + part[edit.end : end])
-        own = [blank_before(parts[p], start) + parts[p][start:end] for p, start, end in numbers]
+                piece = blank_before(part, start) + part[start : edit.start] + edit.new + part[edit.end : end]
+                pieces.append(piece.rstrip())
+        own = [(blank_before(parts[p], start) + parts[p][start:end]).rstrip() for p, start, end, _ in numbers]
         ids = [self._pieces_of(many) for many in (pieces, own)]
         known = {token: i for i, token in enumerate(sorted({token for many in ids for piece in many for token in piece}))}
         tables = [table([[known[token] for token in piece] for piece in many]) for many in ids]
@@ -218,27 +254,8 @@ class Edited(Seen[EmbeddedText | TextFunction]):
         return [self._pieces[piece] for piece in pieces]
 
 
-def _moved(words: list[tuple[int, int, int]], taken: Sequence[Any], begins: tuple[int, ...]) -> list[Span]:
-    """Where edits have moved the words, in characters counted through all parts of the text."""
-    found = []
-    for part, start, end in words:
-        longer = [(e.start, len(e.new) - (e.end - e.start)) for e in taken if e.part == part]
-        before = sum(by for place, by in longer if place < start)
-        inside = sum(by for place, by in longer if start <= place < end)
-        found.append((begins[part] + start + before, begins[part] + end + before + inside))
-    return found
-
-
-def _of_equal_length(model: EmbeddedText, tokens: Sequence[Row]) -> list[tuple[list[int], Batch]]:
-    """Rows as batches, each with the numbers of its rows."""
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for i, row in enumerate(tokens):
-        by_length[model.padded_length(row)].append(i)
-    found = []
-    for group in by_length.values():
-        columns = model.padded([tokens[i] for i in group])
-        found.append((group, model.batch({name: torch.stack(list(column)) for name, column in columns.items()})))
-    return found
+def _word(site: Any) -> Word:
+    return site.part, *site.word, 0 if site.stand_in is None else site.stand_in.turn
 
 
 def _in_order(parts: Sequence[Tensor], groups: Sequence[tuple[list[int], Batch]]) -> Tensor:

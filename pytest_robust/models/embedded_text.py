@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -182,6 +183,19 @@ class EmbeddedText(ABC):
     def padded_length(self, row: Row) -> int:
         """How many tokens ``padded`` makes of the row."""
         return self._tokens.padded_length(row, self._multiple)
+
+    def batches(self, rows: Sequence[Row], most: int | None = None) -> list[tuple[list[int], Batch]]:
+        """Rows of any length as batches, of at most so many, each with the numbers of its rows."""
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for i, row in enumerate(rows):
+            by_length[self.padded_length(row)].append(i)
+        found = []
+        for same in by_length.values():
+            for start in range(0, len(same), most or len(same)):
+                group = same[start : start + (most or len(same))]
+                columns = self.padded([rows[i] for i in group])
+                found.append((group, self.batch({name: _stacked(column) for name, column in columns.items()})))
+        return found
 
     def pieces(self, words: Sequence[str]) -> list[list[int]]:
         """The token ids of each of these pieces of text by itself, without special tokens."""

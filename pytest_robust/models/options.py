@@ -9,18 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Word = tuple[int, int, int, int]
+"""The part, the start and the end of a word in a text as it is, and its turn among those that are to stand at one place."""
+
 
 @dataclass
 class Options:
     """The options of one text as tokens, for gradients.
 
     Attributes:
-        words: by number, the part, start and end of each word that has sites. word: (O,) int64, of each option.
+        words: by number, each word that has sites. word: (O,) int64, of each option.
         site, place: (O,) int64, where it stands in a point. ids: (I,) int64, the token ids that occur.
         tokens: (O, T) int64, places in ``ids``; -1 beyond its own. own: (W, T) the same of the words as they are.
     """
 
-    words: list[tuple[int, int, int]]
+    words: list[Word]
     word: Tensor
     site: Tensor
     place: Tensor

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from pytest_robust import keyed
-from pytest_robust.data.examples import Examples, Text, parts_of
+from pytest_robust.data.examples import Examples
 from pytest_robust.models.embedded_text import EmbeddedText
-from pytest_robust.models.spans import blank_before, owners_of, part_begins
+from pytest_robust.models.spans import Span, owners_of
 from pytest_robust.models.tokens import Row
 
-Gradient = Callable[[Tensor, dict[str, Tensor]], Tensor]
-"""Of what an attack raises, with respect to the embeddings of a batch, in their shape."""
+Gradient = Callable[[Tensor, dict[str, Tensor], Tensor], Tensor]
+"""Of what an attack raises, with respect to the embeddings of a batch with these labels, in their shape."""
 _TEXTS, _SITES = 64, 32
 """How many are looked at together, so that memory holds them."""
 _RANDOM = 8
@@ -31,9 +30,9 @@ class Vocabulary:
     the loss by what its embedding has along the gradient (Ebrahimi et al., "HotFlip", ACL 2018).
     """
 
-    def __init__(self, model: EmbeddedText, is_word: Callable[[str], bool], gradient: Gradient) -> None:
+    def __init__(self, model: EmbeddedText, admits: Callable[[str], bool], gradient: Gradient) -> None:
         self._model, self._gradient = model, gradient
-        known = {i: text for i, text in model.decoded().items() if is_word(text)}
+        known = {i: text for i, text in model.decoded().items() if admits(text)}
         # To some tokenizers a word after a space is another token than one without.
         pieces = {before: model.pieces([before + text for text in known.values()]) for before in ("", " ")} if known else {}
         alone = {before: [own == [i] for i, own in zip(known, many, strict=True)] for before, many in pieces.items()}
@@ -44,43 +43,40 @@ class Vocabulary:
         """For each site, (W, C) numbers as ``proposed`` gives them, its words."""
         return [[self._texts[number] for number in site if number >= 0] for site in proposed.tolist()]
 
-    def proposed(self, examples: Examples, encoded: Examples, sites: Sequence[Sequence[Any]], most: int) -> list[Tensor]:
-        """For each text (W, most) int64: by site the numbers of the words to look at, -1 where there are fewer.
+    def proposed(self, examples: Examples, words: Sequence[Sequence[tuple[Span, str]]], most: int) -> list[Tensor]:
+        """For each text (W, most) int64: by word the numbers of those to look at in its place, -1 where there are fewer.
 
         Args:
-            sites: of each text, each with the word that it changes.
+            words: of each text, where they stand, in characters counted through its parts, and the blank before.
         """
-        texts, found = cast("list[Text]", examples.inputs), [torch.empty(0)] * len(examples)
+        found = [torch.empty(0)] * len(examples)
         # What all words have in common tells none from another.
         embedded = self._model.embedded(self._ids)
         embedded = (embedded - embedded.mean(0)).float()
-        for group in encoded.groups(range(len(encoded))):
-            for start in range(0, len(group), _TEXTS):
-                rows = group[start : start + _TEXTS]
-                batch = self._model.batch(encoded.take(rows))
-                grads = self._gradient(batch.x, batch.context).nan_to_num(0, 0, 0).float()
-                for row, grad, tokens in zip(rows, grads, self._model.rows(examples.subset(rows)), strict=True):
-                    key = keyed.key(examples.ids[row], "vocabulary")
-                    found[row] = self._of_text(texts[row], tokens, sites[row], grad, embedded, key, most)
+        tokens = self._model.rows(examples)
+        for group, batch in self._model.batches(tokens, _TEXTS):
+            grads = self._gradient(batch.x, batch.context, examples.labels[group]).nan_to_num(0, 0, 0).float()
+            for row, grad in zip(group, grads, strict=True):
+                key = keyed.key(examples.ids[row], "vocabulary")
+                found[row] = self._of_text(tokens[row], words[row], grad, embedded, key, most)
         return found
 
     def _of_text(
-        self, text: Text, tokens: Row, sites: Sequence[Any], grad: Tensor, embedded: Tensor, key: int, most: int
+        self, tokens: Row, words: Sequence[tuple[Span, str]], grad: Tensor, embedded: Tensor, key: int, most: int
     ) -> Tensor:
         """(W, most) as ``proposed`` gives them, of one text; ``grad``: (L, D) at its tokens."""
-        begins, parts = part_begins(text), parts_of(text)
-        owners = owners_of(tokens.places, [(begins[s.part] + s.word[0], begins[s.part] + s.word[1]) for s in sites])
-        along = grad.new_zeros(len(sites) + 1, grad.shape[1])
+        owners = owners_of(tokens.places, [span for span, _ in words])
+        along = grad.new_zeros(len(words) + 1, grad.shape[1])
         along.index_add_(0, torch.tensor(owners, device=grad.device), grad[: len(owners)])
-        own: list[list[int]] = [[] for _ in range(len(sites) + 1)]
+        own: list[list[int]] = [[] for _ in range(len(words) + 1)]
         for token, owner in zip(tokens.ids, owners, strict=True):
             own[owner].append(token)
-        found = torch.full((len(sites), most), -1, dtype=torch.int64)
-        random = keyed.uniform(torch.tensor([key]), (len(sites), max(1, most // _RANDOM)))[0].to(grad.device)
-        for first in range(0, len(sites), _SITES):
-            worth = along[first : min(first + _SITES, len(sites))] @ embedded.T
+        found = torch.full((len(words), most), -1, dtype=torch.int64)
+        random = keyed.uniform(torch.tensor([key]), (len(words), max(1, most // _RANDOM)))[0].to(grad.device)
+        for first in range(0, len(words), _SITES):
+            worth = along[first : min(first + _SITES, len(words))] @ embedded.T
             for number, one in enumerate(worth, first):
-                fits = self._fits[blank_before(parts[sites[number].part], sites[number].word[0])]
+                fits = self._fits[words[number][1]]
                 if len(own[number]) == 1:
                     fits = fits & (self._ids != own[number][0])
                 chosen = _chosen(one, fits, random[number], most)

@@ -15,7 +15,8 @@ import pytest
 
 from pytest_robust.budget import Budget
 from pytest_robust.pytest_plugin.call import FIXTURE, budget_id
-from pytest_robust.pytest_plugin.fixture import Checks, Robust
+from pytest_robust.pytest_plugin.checks import Checks
+from pytest_robust.pytest_plugin.fixture import Robust
 from pytest_robust.pytest_plugin.marker import Declared, declared
 from pytest_robust.pytest_plugin.selfcheck import NODE, SelfCheck, SelfCheckCollector
 from pytest_robust.pytest_plugin.settings import Settings

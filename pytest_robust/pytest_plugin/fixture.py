@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_robust.budget import Budget, Number
-from pytest_robust.pytest_plugin import memory, progress, replay, shards
+from pytest_robust.pytest_plugin import measured, memory, progress, replay, shards
 from pytest_robust.pytest_plugin.call import (
     FIXTURE,
     Asked,
@@ -24,14 +23,14 @@ from pytest_robust.pytest_plugin.call import (
     ungrouped,
     without_file,
 )
+from pytest_robust.pytest_plugin.checks import Checks, error_line, properties, reproduce
 from pytest_robust.pytest_plugin.marker import MEANS, Declared, Default
-from pytest_robust.pytest_plugin.measured import missed, told
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge, verdict_error
 from pytest_robust.pytest_plugin.regressions import at_baseline, compared
 from pytest_robust.pytest_plugin.retraining import Failed, wanted
 from pytest_robust.pytest_plugin.settings import Settings
-from pytest_robust.reports.record import Record, record
+from pytest_robust.reports.record import record
 from pytest_robust.store.runs import check_file
 
 if TYPE_CHECKING:
@@ -40,27 +39,6 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation.fluctuation import Fluctuation
     from pytest_robust.store.witness import Witness
     from pytest_robust.threats import Threat
-
-
-@dataclass
-class Checks:
-    """The checks of one test so far, by id. They outlive a rerun of the test, which can so not turn a failure green."""
-
-    evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    curves: dict[str, Curve] = field(default_factory=dict)
-    records: dict[str, Record] = field(default_factory=dict)
-    shares: dict[str, Record] = field(default_factory=dict)
-    """In a shard, what it has attacked of each check, instead of the records."""
-    errors: dict[str, str] = field(default_factory=dict)
-    """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
-    measured: dict[str, str] = field(default_factory=dict)
-    """What the test measured under random edits, in words."""
-    failed: list[Failed] = field(default_factory=list)
-    """Those whose models are still to be retrained."""
-    witnesses: int = 0
-    """Stored adversarial examples that the model was held against."""
-    missed: str | None = None
-    """The sentence with which an earlier run of the test failed: no later run may avoid it."""
 
 
 class Robust:
@@ -306,19 +284,11 @@ class Robust:
             )  # fmt: skip
             found = fluctuation(asked.model, data, asked.threat, samples=samples, seed=asked.options["seed"])  # type: ignore[arg-type]
             floors = {metric: getattr(asked.chosen, floor) for floor, metric in MEANS.items()}
-            lacking = [metric for metric, floor in floors.items() if floor is not None and metric not in found.metrics]
-            if lacking:
-                has = ", ".join(found.metrics)
-                raise CallError(f"robust.fluctuation(...): there is no {lacking[0]} of this model and data; there is: {has}")
+            measured.refuse_lacking(found, floors)
             sure = self._settings.first("confidence", asked.chosen.confidence)
-        self._checks.measured[id] = told(found, floors)
+        self._checks.measured[id] = measured.told(found, floors)
         self._item.user_properties.extend((f"robust.{n}", metric.worst) for n, metric in found.metrics.items())
-        for metric, floor in floors.items():
-            sentence = None if floor is None else missed(found, metric, float(floor), sure)
-            if sentence is not None and self._declared.tier == "advisory":
-                warnings.warn(RobustWarning(f"{id}: advisory: {sentence.removeprefix('assert ')}"), stacklevel=2)
-            elif sentence is not None:
-                raise verdict_error(sentence)
+        measured.judge(found, floors, sure, f"{id}: advisory" if self._declared.tier == "advisory" else None)
         return found
 
     def witness(self, model: Any, path: str | Path, *, device: str | None = None, **options: Any) -> Witness:
@@ -424,35 +394,3 @@ class Robust:
             RobustWarning(f"{self._item.nodeid}: the id says {said}, as the run asks; the call asked for {used}"),
             stacklevel=3,
         )
-
-
-def error_line(error: BaseException) -> str:
-    """The first line of what went wrong, after its kind."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def reproduce(item: pytest.Item, settings: Settings, budget: Budget | None) -> str:
-    """The command that runs this test again as it was run."""
-    arguments, target = dict(settings.arguments), f'"{ungrouped(item.nodeid)}"'
-    if without_file(item):
-        # There is no path to name: the options are all there is of it.
-        target = ""
-        if budget is not None:
-            arguments["--robust-eps"] = str(budget)
-    return " ".join(word for word in ("pytest", target, *itertools.chain(*arguments.items())) if word)
-
-
-def properties(check: Record) -> list[tuple[str, str | float]]:
-    """Scalars for junit: anything else is printed as Python's repr there, or kills an xdist worker."""
-    return [
-        ("robust.check", check["id"]),
-        ("robust.model", check["model"]),
-        ("robust.norm", check["threat"]["norm"]),
-        ("robust.eps", check["threat"]["eps"]),
-        ("robust.n", check["n"]),
-        ("robust.accuracy", check["robust"]["k"] / check["n"]),
-        ("robust.clean_accuracy", check["clean"]["k"] / check["n"]),
-        ("robust.bound", check["bound"]),
-        ("robust.health", check["health"]["level"]),
-        ("robust.verdict", check["verdict"]),
-    ]

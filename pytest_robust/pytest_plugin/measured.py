@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from pytest_robust.pytest_plugin.call import CallError
+from pytest_robust.pytest_plugin.outcome import TEST_FRAME, RobustWarning, verdict_error
+
 if TYPE_CHECKING:
     from pytest_robust.evaluation.fluctuation import Fluctuation
+
+
+def refuse_lacking(found: Fluctuation, floors: Mapping[str, Fraction | None]) -> None:
+    """Raises CallError for a floor of a metric that there is not: it would be met by nothing."""
+    lacking = [metric for metric, floor in floors.items() if floor is not None and metric not in found.metrics]
+    if lacking:
+        has = ", ".join(found.metrics)
+        raise CallError(f"robust.fluctuation(...): there is no {lacking[0]} of this model and data; there is: {has}")
+
+
+def judge(found: Fluctuation, floors: Mapping[str, Fraction | None], confidence: float | None, advisory: str | None) -> None:
+    """Fail the test when a floor is missed; warn with the words ``advisory`` where these are given.
+
+    Raises:
+        AssertionError: with the whole verdict as its first line.
+    """
+    __tracebackhide__ = True
+    for metric, floor in floors.items():
+        sentence = None if floor is None else missed(found, metric, float(floor), confidence)
+        if sentence is not None and advisory is None:
+            raise verdict_error(sentence)
+        if sentence is not None:
+            warnings.warn(RobustWarning(f"{advisory}: {sentence.removeprefix('assert ')}"), stacklevel=TEST_FRAME)
 
 
 def told(found: Fluctuation, floors: Mapping[str, Fraction | None]) -> str:

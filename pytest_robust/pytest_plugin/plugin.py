@@ -14,9 +14,10 @@ import pytest
 from pytest_robust.budget import Budget
 from pytest_robust.errors import RobustError
 from pytest_robust.pytest_plugin import collect, hookspecs, replay_session, retraining
+from pytest_robust.pytest_plugin.checks import Checks, error_line
 from pytest_robust.pytest_plugin.collect import CHECKS, SETTINGS, is_robust
 from pytest_robust.pytest_plugin.compare import explain
-from pytest_robust.pytest_plugin.fixture import Checks, Robust, error_line
+from pytest_robust.pytest_plugin.fixture import Robust
 from pytest_robust.pytest_plugin.marker import Declared, declared
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM, DEFAULT_PROFILE, add_options
 from pytest_robust.pytest_plugin.outcome import is_verdict, unbelievable

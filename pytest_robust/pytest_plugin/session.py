@@ -13,8 +13,8 @@ import pytest
 import pytest_robust
 from pytest_robust.pytest_plugin import memory, regressions, shards
 from pytest_robust.pytest_plugin.call import ungrouped
+from pytest_robust.pytest_plugin.checks import Checks
 from pytest_robust.pytest_plugin.collect import WORKER_USAGE_ERROR
-from pytest_robust.pytest_plugin.fixture import Checks
 from pytest_robust.pytest_plugin.progress import LAST
 from pytest_robust.pytest_plugin.selfcheck import noted
 from pytest_robust.pytest_plugin.settings import Settings

@@ -6,6 +6,7 @@ import copy
 import inspect
 import time
 from collections.abc import Mapping
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,7 @@ def _view(adapted: Model, threat: Threat, objective: Objective) -> Model:
     own.
     """
     asking = Passes(adapted, 32)
-    return under(adapted, threat, lambda x, context: upwards(objective, asking, x, context))
+    return under(adapted, threat, partial(upwards, objective, asking))
 
 
 def _trainable(adapted: Model) -> nn.Module:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -24,12 +23,12 @@ from pytest_robust.regression import Paired
 from pytest_robust.retraining import spread
 from pytest_robust.retraining.feeding import Feed, keys_of
 from pytest_robust.retraining.guard import Guard, Probe
-from pytest_robust.retraining.history import Event, Look, Report, TrainingProgress
+from pytest_robust.retraining.history import Course, Event, Look, Report, TrainingProgress
 from pytest_robust.retraining.recipe import METHODS, STRONGER, WEAK, judge_of
 from pytest_robust.retraining.states import random_state, set_random_state
 from pytest_robust.retraining.update import Updater
 from pytest_robust.retraining.validation import Validation
-from pytest_robust.retraining.weights import Average, State, put, state_of
+from pytest_robust.retraining.weights import Average, put, state_of
 
 _ON_LOOKING = 0.1
 """Passes of the looks, as a share of those of the training, that a look waits for."""
@@ -41,42 +40,6 @@ _RETURNS = 2
 """How often a collapse is answered by a stronger attack; after the next one training ends."""
 _SURE = 0.95
 """Of the lower limit of robust accuracy that ends a training early."""
-
-
-@dataclass
-class Course:
-    """Where a training is; with the weights and the optimizer, all that it needs to go on.
-
-    Attributes:
-        step: updates so far. epoch, position: the epoch, and batches of it that are done. returns: after collapses.
-        seconds: of training so far. done: it is over. late: because time was. lr: what returns have made of the learning
-            rate, a factor.
-        best: the average weights of the best look, by name; best_look: its place in ``looks``.
-        looks, events: so far.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    returns: int = 0
-    seconds: float = 0.0
-    done: bool = False
-    late: bool = False
-    lr: float = 1.0
-    best: State = field(default_factory=dict)
-    best_look: int = 0
-    looks: list[Look] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-    def plain(self) -> dict[str, Any]:
-        """As mappings, lists and tensors."""
-        return vars(self) | {"looks": list(map(asdict, self.looks)), "events": list(map(asdict, self.events))}
-
-    @classmethod
-    def of(cls, plain: dict[str, Any]) -> Course:
-        """What ``plain`` made."""
-        looks, events = ([kind(**part) for part in plain[name]] for kind, name in ((Look, "looks"), (Event, "events")))
-        return cls(**plain | {"looks": looks, "events": events})
 
 
 class Training:

@@ -17,6 +17,7 @@ from pytest_robust.threats.photometric import Negation, Photometric
 from pytest_robust.threats.protocol import Threat
 from pytest_robust.threats.region import Region
 from pytest_robust.threats.spatial import Spatial
+from pytest_robust.threats.suffix import Suffix
 from pytest_robust.threats.summary import ThreatSummary
 from pytest_robust.threats.transform import Transform
 from pytest_robust.threats.words import WordEdits
@@ -26,7 +27,7 @@ NORMS = tuple(_BALLS)
 
 __all__ = [
     "L0", "L1", "L2", "NORMS", "Ball", "Bounds", "CharacterEdits", "Edits", "EmbeddingBall", "LatentBall", "Linf",
-    "Negation", "Photometric", "Region", "Spatial", "Threat", "ThreatSummary", "Transform", "WordEdits", "make",
+    "Negation", "Photometric", "Region", "Spatial", "Suffix", "Threat", "ThreatSummary", "Transform", "WordEdits", "make",
 ]  # fmt: skip
 
 

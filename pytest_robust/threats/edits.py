@@ -25,12 +25,17 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Edit:
-    """The characters from ``start`` to before ``end`` of one part of a text become ``new``."""
+    """The characters from ``start`` to before ``end`` of one part of a text become ``new``.
+
+    Attributes:
+        turn: of several that begin at one place, the lower comes first.
+    """
 
     part: int
     start: int
     end: int
     new: str
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class Site:
     Attributes:
         part: the part of the text. word: the characters of the word in it that it changes. options: the edits that are
             possible; none where the words of the model's vocabulary are still to be proposed.
+        stand_in: an edit of no meaning, where the text has nothing to replace: gradients are asked of the text with it.
     """
 
     part: int
     word: Span
     options: tuple[Edit, ...]
+    stand_in: Edit | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +69,8 @@ class Edits(ABC):
     space: ClassVar[str] = "text"
     norm: ClassVar[str]
     terrain: ClassVar[Terrain] = "edits"
+    closed: ClassVar[str] = ""
+    """What to say in place of the vocabulary that an open one needs."""
 
     k: Number | Budget
 
@@ -73,6 +82,19 @@ class Edits(ABC):
     @abstractmethod
     def most_options(self) -> int:
         """The most options that a site can have, whatever the text."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the words of a model's vocabulary are the options of sites, which have none before they are ``filled``."""
+        return False
+
+    def admits(self, word: str) -> bool:
+        """Whether a word of the vocabulary may be an option."""
+        return False
+
+    def filled(self, site: Site, words: Sequence[str]) -> Site:
+        """The site with these words as its options."""
+        return site
 
     @abstractmethod
     def sites(self, text: Text, spans: Sequence[Span] | None = None) -> list[Site]:
@@ -192,7 +214,7 @@ def edited(text: Text, edits: Iterable[Edit]) -> Text:
     parts = list(as_parts(text))
     behind: dict[int, int] = {}
     made = []
-    for edit in sorted(edits, key=lambda edit: (edit.part, edit.start)):
+    for edit in sorted(edits, key=lambda edit: (edit.part, edit.start, edit.turn)):
         if edit.start >= behind.get(edit.part, 0):
             behind[edit.part] = edit.end
             made.append(edit)

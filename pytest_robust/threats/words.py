@@ -38,6 +38,7 @@ class WordEdits(Edits):
     """
 
     norm: ClassVar[str] = "words"
+    closed: ClassVar[str] = "which words may stand for which: WordEdits(k, substitutes={...})"
 
     substitutes: Substitutes | None = field(default=None, kw_only=True)
     most: int = 64
@@ -55,7 +56,7 @@ class WordEdits(Edits):
 
     @property
     def is_open(self) -> bool:
-        """Whether any word of a vocabulary is a substitute; sites then have no options before they are ``filled``."""
+        """Whether any word of a vocabulary is a substitute."""
         return self.substitutes is None
 
     @property
@@ -70,8 +71,10 @@ class WordEdits(Edits):
                 found.append(Site(number, match.span(), options))
         return found
 
+    def admits(self, word: str) -> bool:
+        return is_word(word)
+
     def filled(self, site: Site, words: Sequence[str]) -> Site:
-        """The site with these words as its options."""
         return replace(site, options=tuple(Edit(site.part, *site.word, word) for word in words[: self.most]))
 
     def measure(self, clean: Text, changed: Text, most: int) -> int:

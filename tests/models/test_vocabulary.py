@@ -96,7 +96,7 @@ def test_to_byte_level_tokenizers_a_word_after_a_space_is_another_token():
     tokens = byte_level()
     model = network("GPT2", vocab_size=len(tokens), **GPT2)
     adapted = adapt((model, tokens))
-    vocabulary = Vocabulary(adapted, is_word, lambda x, context: torch.zeros_like(x))
+    vocabulary = Vocabulary(adapted, is_word, lambda x, context, labels: torch.zeros_like(x))
     assert tokens.tokenize("good film") != tokens.tokenize(" good film")
     fitting = {
         before: {text for text, fits in zip(vocabulary._texts, vocabulary._fits[before].tolist(), strict=True) if fits}
@@ -143,7 +143,7 @@ def test_what_is_kept_of_examples_tells_other_words_from_these():
 
 def test_models_without_gradients_need_substitutes():
     service = TextFunction(lambda texts: [[0.0, 1.0]] * len(texts), name="service")
-    with pytest.raises(ThreatError, match="WordEdits without substitutes: which of all words to try is asked of gradients"):
+    with pytest.raises(ThreatError, match="WordEdits of any words: which of all to try is asked of gradients"):
         evaluate(service, TEXTS, WordEdits(1))
 
 
@@ -162,7 +162,7 @@ def test_the_gradient_may_be_useless():
     model, tokens = scored(WORTH)
     adapted = adapt((model, tokens))
     for value in (0.0, float("nan"), float("inf")):
-        edited = under(adapted, WordEdits(1), lambda x, context, value=value: torch.full_like(x, value))
+        edited = under(adapted, WordEdits(1), lambda x, context, labels, value=value: torch.full_like(x, value))
         encoded = edited.encode(adapted.read(TEXTS))
         batch = edited.batch(encoded.take([0]))
         assert int(batch.free.sum()) > 4 * len(WORDS[:5])
@@ -179,7 +179,7 @@ def test_memory_that_runs_out_halves_the_batch(monkeypatch):
 
     monkeypatch.setattr(model, "read", limited)
     passes = Passes(adapt((model, tokens)), 32)
-    edited = under(passes.model, WordEdits(1), lambda x, c: passes.gradient(lambda z, _: lead(z), x, c)[2])
+    edited = under(passes.model, WordEdits(1), lambda x, c, _: passes.gradient(lambda z, _: lead(z), x, c)[2])
     encoded = edited.encode(passes.model.read(TEXTS))
     assert len(encoded) == len(TEXTS)
     assert passes.forward == len(TEXTS)
