@@ -54,7 +54,7 @@ def uniform(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
     counter = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * _GOLDEN
     start = _mix(keys + (stream + 1) * _MIX_1 % (1 << 62))
     bits = _mix(start.unsqueeze(1) + counter)
-    return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).view(-1, *shape)
+    return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).view(len(keys), *shape)
 
 
 def _mix(z: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from pytest_robust import keyed
 from pytest_robust.attacks.checks import checked_counts, checked_loss
 from pytest_robust.attacks.live import Live
-from pytest_robust.attacks.neighbours import STEP, checked_edits, neighbour, remembered, replaced, steady, untried
+from pytest_robust.attacks.neighbours import STEP, checked_edits, neighbour, remembered, replaced, steady, stuck, untried
 from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.threats import Threat
 
@@ -74,3 +74,6 @@ class GCG(BaseAttack):
         luck = keyed.uniform(keyed.child(live.key, live.step), tuple(live.x.shape[1:])).to(live.x.dtype)
         other = neighbour(state["base"], luck + state["likely"], state["worth"], state["tried"], live.region)
         live.x = torch.where(live.rows(moving), state["best"], other)
+        lost = ~moving & stuck(live, state["base"], other)
+        live.x = torch.where(live.rows(lost), threat.start(live.region, keyed.child(live.key, live.step)), live.x)
+        state["rank"] = torch.where(lost, 0, state["rank"])

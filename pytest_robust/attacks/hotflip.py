@@ -19,6 +19,7 @@ from pytest_robust.attacks.neighbours import (
     silent,
     site_by_site,
     steady,
+    stuck,
     untried,
 )
 from pytest_robust.attacks.protocol import BaseAttack
@@ -36,7 +37,7 @@ class HotFlip(BaseAttack):
     At the best text so far every option is scored by the gradient. The most promising are tried one by one, exactly, the
     best option of each site first; the best of them is kept, and from there the next edit is looked for, or, when all are
     used up, an exchange of the least worth for a better one. So every step is one edit away from the best text known, and
-    only a text from which others are looked for costs a backward pass.
+    only a text from which others are looked for costs a backward pass. Where all around it were tried, it begins anew.
 
     Attributes:
         loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: texts tried per run.
@@ -84,15 +85,18 @@ class HotFlip(BaseAttack):
         score, worth = site_by_site(state["score"], live.region), (state["base"] * state["score"]).sum(2)
         other = neighbour(state["base"], score, worth, state["tried"], live.region)
         live.x = torch.where(live.rows(moving), state["best"], other)
-        lost = silent(grad, live)
+        lost = silent(grad, live) | (~moving & stuck(live, state["base"], other))
+        random = threat.start(live.region, keyed.child(live.key, live.step))
+        live.x = torch.where(live.rows(lost), random, live.x)
         state["rank"] = torch.where(lost, 0, state["rank"])
-        live.x = torch.where(live.rows(lost), threat.start(live.region, live.key), live.x)
+        state["best_loss"] = torch.where(lost, -torch.inf, state["best_loss"])
 
 
 @dataclass(frozen=True)
 class EditSearch(Queries):
     """Random search over edits: at the best text so far, the texts one edit away are tried in a random order, until the loss
     rises at one of them: a site without an edit gets one, or takes that of another where the number of edits is used up.
+    Where all of them were tried, it begins anew.
 
     Attributes:
         n_steps: texts tried per run.
@@ -114,4 +118,7 @@ class EditSearch(Queries):
         replaced(state, loss > state["best_loss"] + STEP, live, best=live.x, best_loss=loss.float())
         keys = keyed.child(live.key, live.step)
         liking, worth = keyed.uniform(keys, tuple(live.x.shape[1:])), keyed.uniform(keys, tuple(live.x.shape[1:2]), 1)
-        live.x = neighbour(state["best"], site_by_site(liking, live.region), worth, state["tried"], live.region)
+        other = neighbour(state["best"], site_by_site(liking, live.region), worth, state["tried"], live.region)
+        lost = stuck(live, state["best"], other)
+        live.x = torch.where(live.rows(lost), threat.start(live.region, keys), other)
+        state["best_loss"] = torch.where(lost, -torch.inf, state["best_loss"])

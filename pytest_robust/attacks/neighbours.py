@@ -84,6 +84,11 @@ def steady(score: Tensor) -> Tensor:
     return (score / torch.where(largest > 0, largest, 1.0) / STEP).round() * STEP
 
 
+def stuck(live: Live, base: Tensor, other: Tensor) -> Tensor:
+    """(S,) bool: runs in which all texts around ``base`` were tried, and where that is not because nothing may move."""
+    return (other == base).flatten(1).all(1) & (live.region.upper > 0).flatten(1).any(1)
+
+
 def silent(grad: Tensor, live: Live) -> Tensor:
     """(S,) bool: runs at whose first point the gradient says nothing of any option: at the end of a text, of words more."""
     said = ((grad != 0) & (live.region.upper > 0)).flatten(1).any(1)

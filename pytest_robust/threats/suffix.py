@@ -106,9 +106,12 @@ def _starts(text: Text) -> Iterator[int]:
 
 def _added(one: str, other: str) -> int | None:
     """How many words ``other`` has more than ``one``, in one place and apart from the others; None: it differs in more."""
-    longer = len(other) - len(one)
+    longer, words = len(other) - len(one), len(other.split()) - len(one.split())
     same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    if longer <= 0 or one[same:] != other[same + longer :]:
-        return None
-    words = len(other.split()) - len(one.split())
-    return words if words == len(other[same : same + longer].split()) else None
+    # What was added may be read in several ways: "so" before or behind another "so".
+    for place in range(same, -1, -1) if longer > 0 else ():
+        if one[place:] != other[place + longer :]:
+            return None
+        if len(other[place : place + longer].split()) == words:
+            return words
+    return None

@@ -94,7 +94,7 @@ def test_random_search_tries_no_text_twice_around_the_best():
 
 
 def test_only_texts_from_which_others_are_looked_for_cost_a_backward_pass():
-    model = scored({"good": 1.0, "bad": -1.0})
+    model = scored({"good": 1.0, "bad": -1.0, "##l": 0.01})
     data = [("good magic films", 1), ("bad magic films", 0), ("good plots", 1), ("bad plots", 0)] * 3
     for n_steps, backward in ((1, 1), (10, 1), (11, 1)):
         result = evaluate(model, data, CharacterEdits(1, shortest=5), attacks=HotFlip(n_steps=n_steps), waive=WAIVE)

@@ -139,7 +139,9 @@ def test_pairs_of_texts_are_edited_in_both_parts():
     assert parts == {0, 1}
 
 
-@pytest.mark.parametrize("attack", ["pgd", "fgsm", "noise", "hotflip", "edit-search", "relaxed-pgd", "square", "apgd-ce"])
+@pytest.mark.parametrize(
+    "attack", ["pgd", "fgsm", "noise", "hotflip", "edit-search", "relaxed-pgd", "gcg", "square", "apgd-ce"]
+)
 def test_attacks_that_move_in_balls_run_on_edits(attack):
     model, tokens = rugged()
     result = evaluate((model, tokens), TEXTS, CharacterEdits(2), attacks=attack, waive={"chance": "few texts"})
