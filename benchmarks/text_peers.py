@@ -30,8 +30,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import numpy.typing as npt
@@ -54,15 +54,33 @@ _ABSENT = (
 """What TextAttack imports and these recipes do not use; some of it downloads when it is imported."""
 
 
+class Nothing(ModuleType):
+    """Whatever it is asked for, it has nothing."""
+
+    Tokenizer = object  # from which a class is derived
+
+    def __init__(self, name: str = "nothing") -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return Nothing()
+
+    def __call__(self, *arguments: object, **more: object) -> Any:
+        return Nothing()
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
 class StandIns(MetaPathFinder, Loader):
-    """Modules of nothing, by the names of those that are absent."""
+    """Nothing, by the names of modules that are absent."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in _ABSENT else None
 
-    def create_module(self, spec: ModuleSpec) -> Any:
-        # A class is derived from the tokenizer of flair.
-        return MagicMock(__path__=[], __spec__=spec, Tokenizer=object)
+    def create_module(self, spec: ModuleSpec) -> Nothing:
+        return Nothing(spec.name)
 
     def exec_module(self, module: object) -> None:
         pass
