@@ -8,6 +8,8 @@ by embedding balls. "passes/break" are forward and backward passes of the attack
 down here and counted the same way: every word is left out once to rank the words, then in that order typos are kept where
 they lower the score of the label most. It is a search for one of the texts that break, and no evidence about the others.
 
+With ``--searches`` each search by itself comes in place of all that: texts broken, and the passes that it took.
+
 Where the folder has ``imdb_cad`` with dev_paired.tsv, reviews that people rewrote until their label changed are measured
 against the budgets: all of them must be out of budget, but for those that differ in a typo or two only. Exit status 1 when
 one in a hundred is not, or when the engine breaks fewer texts than DeepWordBug does.
@@ -26,13 +28,28 @@ from typing import Any
 import torch
 from common import quiet, show
 
-from pytest_robust import CharacterEdits, EmbeddingBall, Noise, WordEdits, evaluate
+from pytest_robust import (
+    GCG,
+    CharacterEdits,
+    EditSearch,
+    EmbeddingBall,
+    HotFlip,
+    Noise,
+    RelaxedPGD,
+    Suffix,
+    WordEdits,
+    evaluate,
+)
 from pytest_robust.evaluation import Evaluation
+from pytest_robust.evaluation.alone import attack_alone
+from pytest_robust.evaluation.result import CLEAN
 from pytest_robust.threats import Edits, Threat
 from pytest_robust.threats.edits import edited
 
 HEADERS = ["threat", "attacks", "n", "clean", "robust", "passes/break", "passes/survivor", "CPU s", "health"]
 Labelled = list[tuple[str, int]]
+SEARCHES = (HotFlip(n_steps=80), EditSearch(n_steps=100), RelaxedPGD(n_steps=50), GCG(n_steps=100))
+"""Of about as many passes where they break nothing."""
 
 
 def sentences(path: Path) -> Labelled:
@@ -42,8 +59,8 @@ def sentences(path: Path) -> Labelled:
     return list(dict.fromkeys((text.strip(), int(label)) for label, _, text in pairs))
 
 
-def tokenizer(texts: list[str], size: int) -> Any:
-    """A WordPiece vocabulary learnt from the texts, in BERT's form."""
+def tokenizer(texts: list[str], size: int, limit: int = 64) -> Any:
+    """A WordPiece vocabulary learnt from the texts, in BERT's form, for so many tokens."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -54,18 +71,18 @@ def tokenizer(texts: list[str], size: int) -> Any:
     known = core.get_vocab()
     core.post_processor = processors.BertProcessing(("[SEP]", known["[SEP]"]), ("[CLS]", known["[CLS]"]))
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=64, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=limit, **names)
 
 
-def trained(data: Labelled, epochs: int) -> tuple[Any, Any]:
-    """A two-layer BERT and its tokenizer, trained on the data."""
+def trained(data: Labelled, epochs: int, limit: int = 64) -> tuple[Any, Any]:
+    """A two-layer BERT and its tokenizer, trained on the data, for so many tokens."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    tokens = tokenizer([text for text, _ in data], size=4000)
+    tokens = tokenizer([text for text, _ in data], 4000, limit)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokens), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
-        max_position_embeddings=64, num_labels=1 + max(label for _, label in data),
+        max_position_embeddings=limit, num_labels=1 + max(label for _, label in data),
     )  # fmt: skip
     model = BertForSequenceClassification(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -136,6 +153,24 @@ def rewritten(path: Path) -> Iterator[tuple[str, str]]:
     yield from ((texts[0], texts[1]) for texts in by_pair.values() if len(texts) == 2)
 
 
+def searches(model: Any, data: Labelled) -> list[list[str]]:
+    """What each search breaks by itself, and for how many passes."""
+    threats: list[Edits] = [kind(k) for kind in (CharacterEdits, _swapped(data), Suffix) for k in (1, 2, 3)]
+    rows = []
+    for threat in threats:
+        found = [attack_alone(model, data, threat, attack, device="cpu") for attack in SEARCHES]
+        right = [by for by in found[0].broken_by if by != CLEAN]
+        counts = [sum(by not in (None, CLEAN) for by in one.broken_by) for one in found]
+        cells = [f"{count} ({one.passes.sum()})" for one, count in zip(found, counts, strict=True)]
+        rows.append([str(threat.summary()), str(len(right)), *cells])
+    return rows
+
+
+def _swapped(data: Labelled) -> Callable[[int], Edits]:
+    table = swaps(data)
+    return lambda k: WordEdits(k, substitutes=table)
+
+
 def out_of_budget(path: Path) -> tuple[list[list[str]], bool]:
     """How many of the rewritten reviews each budget refuses."""
     pairs = list(rewritten(path))
@@ -157,11 +192,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", choices=("trec6", "sst2"), default="trec6", help="which of them")
     parser.add_argument("--n", type=int, default=200, help="test sentences (200)")
     parser.add_argument("--epochs", type=int, default=5, help="of training (5)")
+    parser.add_argument("--searches", action="store_true", help="each search by itself")
     args = parser.parse_args(arguments)
     quiet()
 
     model, tokens = trained(sentences(args.data / args.set / "train.txt"), args.epochs)
     data = sentences(args.data / args.set / "test.txt")[: args.n]
+    if args.searches:
+        names = [f"{attack.name}, {attack.n_steps} points" for attack in SEARCHES]
+        show(searches((model, tokens), data), ["threat", "right", *names], f"{args.set}: broken (passes)")
+        return 0
     norms = model.get_input_embeddings().weight.norm(dim=1)
     balls = [EmbeddingBall(f"{share * float(norms.median()):.3g}", norm="l2") for share in (0.05, 0.2)]
     checks: list[tuple[Threat, Any]] = [

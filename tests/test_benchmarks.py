@@ -28,6 +28,7 @@ NAMES = (
     "sampling",
     "startup",
     "text",
+    "text_peers",
     "text_speed",
     "zoo",
 )
@@ -219,6 +220,56 @@ def test_text_classifiers_are_attacked_and_rewritten_reviews_are_out_of_budget(l
     assert all(f"characters {k}" in out for k in (1, 2, 3))
     assert "DeepWordBug" in out
     assert [line.split()[-2:] for line in out.splitlines() if line.startswith("characters 3")][-1] == ["1", "1"]
+
+
+def test_searches_are_compared_one_by_one(load, corpus, capsys, monkeypatch):
+    pytest.importorskip("transformers")
+    script = load("text")
+    monkeypatch.setattr(script, "SEARCHES", (script.HotFlip(n_steps=4), script.GCG(n_steps=8, width=3)))
+    assert script.main(["--data", str(corpus), "--n", "6", "--epochs", "2", "--searches"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("characters", "words", "suffix"))]
+    assert len(rows) == 9
+    assert all(line.split()[2] == rows[0].split()[2] and line.count("(") == 2 for line in rows)
+
+
+def test_without_textattack_there_is_nothing_to_compare_with(load, corpus, capsys, monkeypatch):
+    script = load("text_peers")
+
+    def absent(name):
+        raise script.PackageNotFoundError(name)
+
+    monkeypatch.setattr(script, "version", absent)
+    assert script.main(["--data", str(corpus)]) == 0
+    assert capsys.readouterr().out == "textattack is not installed: nothing to compare with\n"
+
+
+def test_as_many_broken_texts_cost_the_smallest_number_of_calls_that_is_enough(load):
+    script = load("text_peers")
+    calls, broken = np.array([3, 5, 4, 90, 20, 90]), np.array([True, True, True, False, True, False])
+    assert script.as_many(calls, broken, 3) == (3 + 5 + 4 + 5 + 5 + 5) / 3
+    assert script.as_many(calls, broken, 4) == (3 + 5 + 4 + 20 + 20 + 20) / 4
+    assert script.as_many(calls, broken, 5) is script.as_many(calls, broken, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("exhaustive", "same", "theirs", "fine"),
+    [
+        (True, True, 50, True),
+        (True, True, 49, False),
+        (False, True, 1, True),
+        (True, False, 50, True),
+    ],
+)
+def test_what_an_exhaustive_search_costs_is_held_against_five_times_ours(load, exhaustive, same, theirs, fine):
+    script = load("text_peers")
+    what = script.Compared("some", script.CharacterEdits(1), None, exhaustive, same)
+    both = [(np.array([theirs, theirs]), np.array([True, False])), (np.array([10, 100]), np.array([True, False]))]
+    cells, good = script.row(what, [("a", 0)] * 2, both)
+    assert good is fine
+    assert cells[3:6] == ["1", f"{theirs:.1f}", f"{2 * theirs:.1f}"]
+    assert cells[6:9] == ["1", "10.0", f"{theirs / 10:.1f}"]
+    fewer = [both[0], (both[1][0], np.array([False, False]))]
+    assert script.row(what, [("a", 0)] * 2, fewer)[1] is (not exhaustive and not same)
 
 
 def test_deep_word_bug_finds_the_word_that_decides(load):

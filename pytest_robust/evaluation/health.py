@@ -77,8 +77,8 @@ class Doubts:
                 "room",
                 self.immovable,
                 "every survivor could be moved",
-                "could not be moved at all: the mask forbids it, eps is below the spacing of floats there, or the text "
-                "has no word that may be edited",
+                "could not be moved at all: the mask forbids it, eps is below the spacing of floats there, the text "
+                "has no word that may be edited, or is so long that no word behind it is read",
             ),
             *([] if self.contested is None else [self._votes(self.contested)]),
         ]

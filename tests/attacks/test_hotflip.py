@@ -96,12 +96,12 @@ def test_random_search_tries_no_text_twice_around_the_best():
 def test_only_texts_from_which_others_are_looked_for_cost_a_backward_pass():
     model = scored({"good": 1.0, "bad": -1.0, "##l": 0.01})
     data = [("good magic films", 1), ("bad magic films", 0), ("good plots", 1), ("bad plots", 0)] * 3
-    for n_steps, backward in ((1, 1), (10, 1), (11, 1)):
+    for n_steps in (1, 4):
         result = evaluate(model, data, CharacterEdits(1, shortest=5), attacks=HotFlip(n_steps=n_steps), waive=WAIVE)
         assert result.accuracy == 1
         assert result.stages[0].cost.forward == len(data) * (n_steps + 1)
-        assert result.stages[0].cost.backward == len(data) * backward
-        assert set(result.passes.tolist()) == {n_steps + 1 + backward}
+        assert result.stages[0].cost.backward == len(data)
+        assert set(result.passes.tolist()) == {n_steps + 2}
 
 
 def points_tried(attack, region, seed: int) -> list[Tensor]:
