@@ -1,4 +1,4 @@
-"""Has an accuracy dropped? Two evaluations of the same examples, judged by one interval of the paired difference.
+"""Has an accuracy, or a mean, dropped? Two evaluations of the same examples, judged by an interval of the paired difference.
 
 Plain arithmetic without torch, numpy and scipy: whoever only gathers verdicts need not import them.
 """
@@ -14,6 +14,11 @@ from typing import Literal
 ComparisonVerdict = Literal["pass", "inconclusive", "new", "missing", "incomparable", "regressed"]
 VERDICTS: tuple[ComparisonVerdict, ...] = ("pass", "inconclusive", "new", "missing", "incomparable", "regressed")
 """From best to worst."""
+
+ACCURACY = "accuracy"
+"""The metric of a check that counts examples; others are means of a value of each text."""
+ALIKE = ("overlap@10", "rbo", "top-1", "consistency")
+"""Metrics of how much of a result edits leave: 1 without edits by definition, so there nothing is compared."""
 
 REPLAY = "replay"
 """How reports call what broke an example again that an earlier run had found."""
@@ -79,16 +84,81 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What became of one accuracy, and whether it may.
+class PairedMeans:
+    """How a value from 0 to 1 of each of ``n`` texts changed.
 
     Attributes:
-        paired: the counts. margin: the drop that would be too much, a fraction. confidence: of the two-sided interval.
+        newly_broken, newly_robust: texts whose value fell, and rose.
+        drop: old mean minus new. flip_rate: the mean square of a difference; of values 0 and 1 the share that changed.
+
+    Raises:
+        ValueError: figures that cannot be.
+    """
+
+    n: int
+    newly_broken: int
+    newly_robust: int
+    drop: float
+    flip_rate: float
+
+    def __post_init__(self) -> None:
+        changed = self.newly_broken + self.newly_robust
+        if self.n < 1 or not 0 <= changed <= self.n or not self.drop**2 - 1e-9 <= self.flip_rate <= 1:
+            raise ValueError(f"{self} cannot be")
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]]) -> PairedMeans:
+        """Of the old and the new value of each text."""
+        falls = [old - new for old, new in pairs]
+        return cls(
+            len(falls),
+            sum(fall > 0 for fall in falls),
+            sum(fall < 0 for fall in falls),
+            math.fsum(falls) / len(falls),
+            math.fsum(fall * fall for fall in falls) / len(falls),
+        )
+
+    def interval(self, confidence: float = 0.90) -> tuple[float, float]:
+        """Two-sided interval of the drop: Student's, each limit with one text more than there is.
+
+        Values that do not vary say nothing of those not seen. So the upper limit counts one more text that lost all it
+        could, and a drop is not ruled out by few texts that are alike; the lower limit one that lost nothing, and no drop is
+        proved by two. Of values 0 and 1 both are about those of Tango's interval: without any change, z^2 / (n + z^2).
+
+        Raises:
+            ValueError: confidence is no probability between 0 and 1.
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence lies between 0 and 1, got {confidence!r}; 90 % is 0.9")
+        student = _student(NormalDist().inv_cdf((1 + confidence) / 2), self.n)
+        (low, low_error), (high, high_error) = self._with(0), self._with(1)
+        return max(-1.0, low - student * low_error), min(1.0, high + student * high_error)
+
+    @property
+    def p_value(self) -> float:
+        """One-sided, of "there is no drop", by the statistic of the lower limit."""
+        drop, error = self._with(0)
+        z = _normal(abs(drop) / error, self.n) if error else 0.0
+        return math.erfc(math.copysign(z, drop) / math.sqrt(2)) / 2
+
+    def _with(self, fall: int) -> tuple[float, float]:
+        """The mean, and its standard error, with one more text whose value fell by so much."""
+        mean = (self.n * self.drop + fall) / (self.n + 1)
+        square = (self.n * self.flip_rate + fall) / (self.n + 1)
+        return mean, math.sqrt(max(0.0, square - mean * mean) / self.n)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one accuracy, or of one mean, and whether it may.
+
+    Attributes:
+        paired: how it changed. margin: the drop that would be too much, a fraction. confidence: of the two-sided interval.
         same_model: it is the very same model, so that where nothing is newly broken nothing can have dropped.
         by_chance: among many comparisons such a drop is to be expected (see ``corrected``): it is no regression.
     """
 
-    paired: Paired
+    paired: Paired | PairedMeans
     margin: float
     confidence: float = 0.90
     by_chance: bool = False
@@ -133,13 +203,14 @@ class Comparison:
         robust, clean: robust accuracy, and accuracy without attack; None where they cannot be compared.
         unlike: ``"new"`` without a baseline, ``"missing"`` without a result, ``"incomparable"`` where one or both cannot
             be compared; else None.
-        reasons: why, in sentences without a full stop.
+        reasons: why, in sentences without a full stop. metric: what is compared.
     """
 
     robust: Change | None = None
     clean: Change | None = None
     unlike: Literal["new", "missing", "incomparable"] | None = None
     reasons: tuple[str, ...] = ()
+    metric: str = ACCURACY
 
     @property
     def verdict(self) -> ComparisonVerdict:
@@ -155,20 +226,21 @@ class Comparison:
         """The verdict and all that led to it, in one line."""
         parts = [*self.reasons]
         for name, words, change in (
-            ("robust", ("broken", "robust"), self.robust),
-            ("clean", ("wrong", "right"), self.clean),
+            ("robust", ("newly broken", "newly robust"), self.robust),
+            ("clean", ("newly wrong", "newly right"), self.clean),
         ):
             if change is not None:
-                parts.append(f"{name} accuracy {_told(change, *words)}")
+                said = words if self.metric == ACCURACY else ("worse", "better")
+                parts.append(f"{name} {self.metric} {_told(change, *said)}")
         return f"{self.verdict.upper()}: {'; '.join(parts)}"
 
 
-def under_schedule(robust: Iterable[bool], broken_by: Iterable[str | None]) -> tuple[bool, ...]:
-    """For each example, right under the attacks of the schedule.
+def under_schedule(robust: Iterable[float], broken_by: Iterable[str | None]) -> tuple[float, ...]:
+    """For each example, right under the attacks of the schedule; of a metric its value, which no attack has a say in.
 
     What only an adversarial example of an earlier run breaks stands here: another model did not face it.
     """
-    return tuple(bool(right) or by == REPLAY for right, by in zip(robust, broken_by, strict=True))
+    return tuple(right or by == REPLAY for right, by in zip(robust, broken_by, strict=True))
 
 
 def untried(stages: Iterable[str], broken_by: Sequence[str | None]) -> int:
@@ -217,6 +289,17 @@ def corrected(comparisons: Iterable[Comparison], alpha: float = 0.05) -> list[Co
     return [replace(one, robust=judged(one.robust), clean=judged(one.clean)) for one in family]
 
 
+def _normal(t: float, freedom: int) -> float:
+    """The normal deviate as far out as ``t`` >= 0 of Student's distribution (Wallace, Ann. Math. Stat. 30, 1959)."""
+    return (8 * freedom + 1) / (8 * freedom + 3) * math.sqrt(freedom * math.log1p(t * t / freedom))
+
+
+def _student(z: float, freedom: int) -> float:
+    """The inverse of ``_normal``."""
+    far = z * (8 * freedom + 3) / (8 * freedom + 1)
+    return math.sqrt(freedom * math.expm1(far * far / freedom))
+
+
 def _upper(b: int, c: int, n: int, z: float) -> float:
     """The largest supposed drop that ``b`` against ``c`` of ``n`` do not contradict, by bisection."""
     inside, outside = (b - c) / n, 1.0
@@ -250,7 +333,7 @@ def _told(change: Change, worse: str, better: str) -> str:
     way = "rose" if paired.drop < 0 else "fell"
     moved = f"{way} by {100 * abs(paired.drop):.1f} points" if paired.drop else "did not change"
     span = f"{100 * change.confidence:g}% CI of the drop {100 * low:.1f} to {100 * high:.1f}, margin {100 * change.margin:g}"
-    counts = f"{paired.newly_broken} newly {worse}, {paired.newly_robust} newly {better} of {paired.n}"
+    counts = f"{paired.newly_broken} {worse}, {paired.newly_robust} {better} of {paired.n}"
     told = f"{moved} ({span}), {change.verdict}: {counts}"
     if change.verdict != "inconclusive":
         return told

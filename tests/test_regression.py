@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import binom, binomtest, norm, t
 
-from pytest_robust.regression import VERDICTS, Change, Comparison, Paired, corrected, holm
+from pytest_robust.regression import VERDICTS, Change, Comparison, Paired, PairedMeans, corrected, holm
 
 Z = norm.ppf(0.95)
 
@@ -107,6 +107,60 @@ def test_the_verdict_follows_from_the_interval_alone(pair, margin):
 
 
 REPEATS = 3000
+
+
+VALUE = st.integers(0, 1000).map(lambda value: value / 1000)
+VALUES = st.lists(st.tuples(VALUE, VALUE), min_size=1, max_size=60)
+
+
+@given(VALUES.filter(lambda pairs: len(pairs) > 3), st.floats(0.5, 0.95))
+def test_limits_of_means_are_those_of_student_with_one_text_more(pairs, confidence):
+    """The text lost nothing for the lower limit, and all for the upper one; quantiles are those of scipy, nearly."""
+    found = PairedMeans.of(pairs)
+    falls = [old - new for old, new in pairs]
+    far = t.ppf((1 + confidence) / 2, len(falls))
+    for limit, side, more in zip(found.interval(confidence), (-1, 1), (0.0, 1.0), strict=True):
+        with_it = np.array([*falls, more])
+        error = with_it.std(ddof=1) / math.sqrt(len(with_it))
+        exact = max(-1.0, min(1.0, with_it.mean() + side * far * error))
+        assert limit == pytest.approx(exact, abs=0.01 * far * error + 1e-6)
+
+
+@given(VALUES)
+def test_of_means_the_p_value_and_the_lower_limit_agree(pairs):
+    found = PairedMeans.of(pairs)
+    low, p = found.interval(0.90)[0], found.p_value
+    assert (low > 0) == (p < 0.05) or p == pytest.approx(0.05, rel=1e-6)
+
+
+@given(st.integers(1, 10**5))
+def test_means_that_do_not_change_rule_out_no_more_than_as_many_examples_do(n):
+    low, high = PairedMeans(n, 0, 0, 0.0, 0.0).interval()
+    assert low == 0
+    assert high >= 0.97 * Paired(n, 0, 0).interval()[1]
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.02])
+def test_means_miss_the_drop_in_one_of_twenty_runs_at_most(drop):
+    """Most texts keep their value; some lose or gain a little, and a few all."""
+    random = np.random.default_rng(5)
+    runs, n = 4000, 120
+    kind = random.choice(3, (runs, n), p=(0.8, 0.17, 0.03))
+    falls = np.where(kind == 1, random.uniform(-0.3, 0.3, (runs, n)), 0) + (kind == 2) * random.choice((-1, 1), (runs, n))
+    # Some more that lose half of all they have.
+    falls = np.where((kind == 0) & (random.random((runs, n)) < drop / 0.5 / 0.8), 0.5, falls)
+    found = [PairedMeans.of([(max(fall, 0), max(-fall, 0)) for fall in row]).interval() for row in falls]
+    above, below = (np.mean([low > drop for low, _ in found]), np.mean([high < drop for _, high in found]))
+    assert max(above, below) <= 0.05 + slack(0.05)
+    assert min(above, below) >= 0.005, "no wider than they have to be"
+
+
+def test_figures_of_means_that_cannot_be_are_refused():
+    for wrong in ((0, 0, 0, 0.0, 0.0), (2, 2, 1, 0.1, 0.5), (2, 1, 0, 0.9, 0.1), (2, 1, 1, 0.0, 1.5)):
+        with pytest.raises(ValueError, match="cannot be"):
+            PairedMeans(*wrong)
+    with pytest.raises(ValueError, match="confidence lies between 0 and 1"):
+        PairedMeans(2, 0, 0, 0.0, 0.0).interval(90)
 
 
 @functools.cache
@@ -213,6 +267,13 @@ def test_the_worst_verdict_is_the_verdict():
     assert Comparison(None, SAME, "incomparable").verdict == "incomparable"
     assert Comparison(None, BAD, "incomparable").verdict == "regressed"
     assert Comparison(Change(Paired(50, 1, 1), 0.02), SAME).verdict == "inconclusive"
+
+
+def test_a_comparison_of_means_says_of_what():
+    change = Change(PairedMeans.of([(0.9, 0.4)] * 30 + [(0.5, 0.6)] * 10), 0.02)
+    told = str(Comparison(change, metric="ndcg@10"))
+    assert told.startswith("REGRESSED: robust ndcg@10 fell by 35.0 points (90% CI of the drop ")
+    assert told.endswith(", margin 2), regressed: 30 worse, 10 better of 40")
 
 
 def test_a_comparison_reads_as_one_sentence():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pytest_robust.budget import Number, parse_confidence, parse_margin
 from pytest_robust.evaluation.result import Evaluation
-from pytest_robust.regression import Change, Comparison, Paired, under_schedule, untried
+from pytest_robust.regression import ACCURACY, ALIKE, Change, Comparison, Paired, PairedMeans, under_schedule, untried
 from pytest_robust.threats.summary import ThreatSummary
 
 
@@ -16,24 +16,26 @@ from pytest_robust.threats.summary import ThreatSummary
 class Outcomes:
     """What a comparison needs to know of an evaluation: what was asked, and one bit per example for each answer.
 
+    Or of a metric under random edits: one value from 0 to 1 per text.
+
     Attributes:
         ids: content ids, in any order; equal ids are told apart by their order. clean, robust: for each, right without
-            attack, and under every attack.
+            attack, and under every attack; of a metric the value without edits, and with the worst.
         threat, objective, seed: what was run. schedule: the attacks asked for, with their parameters.
         digest: of threat, objective, seed, attacks and the code that ran them, whatever the texts do not say included; None
             where it is not known, and then nothing can be compared.
         model: digest of the model, where it is known.
         undecided: examples of which it is not known whether the schedule breaks them: the verdict was certain before their
             turn, or an adversarial example of an earlier run broke them first.
-        doubt: why ``robust`` is no evidence, where health says so.
+        doubt: why ``robust`` is no evidence, where health says so. metric: what the values are.
 
     Raises:
         ValueError: there are not as many outcomes as ids, or none.
     """
 
     ids: tuple[str, ...]
-    clean: tuple[bool, ...]
-    robust: tuple[bool, ...]
+    clean: tuple[float, ...]
+    robust: tuple[float, ...]
     threat: ThreatSummary
     objective: str
     seed: int
@@ -42,6 +44,7 @@ class Outcomes:
     model: str | None = None
     undecided: int = 0
     doubt: str | None = None
+    metric: str = ACCURACY
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.clean) == len(self.robust) > 0:
@@ -104,24 +107,36 @@ def compare(
     differing = (*_differences(before, now), *_other_data(before.ids, now.ids))
     if differing:
         return Comparison(unlike="incomparable", reasons=differing)
+    metric = now.metric
 
     same = before.model is not None and before.model == now.model
     rows = _places(before.ids)
     pairs = [(rows[place], row) for place, row in _places(now.ids).items()]
 
-    def change(was: Sequence[bool], is_: Sequence[bool], most: float) -> Change:
-        turned = Counter((was[i], is_[j]) for i, j in pairs)
-        return Change(Paired(len(pairs), turned[True, False], turned[False, True]), most, sure, same_model=same)
+    def change(was: Sequence[float], is_: Sequence[float], most: float) -> Change:
+        return Change(_paired([(was[i], is_[j]) for i, j in pairs], metric), most, sure, same_model=same)
 
-    clean, robust = change(before.clean, now.clean, clean_most), change(before.robust, now.robust, most)
+    clean = None if metric in ALIKE else change(before.clean, now.clean, clean_most)
+    robust = change(before.robust, now.robust, most)
     unknown = tuple(_unknown(before, now, robust))
-    return Comparison(None, clean, "incomparable", unknown) if unknown else Comparison(robust, clean)
+    if unknown:
+        return Comparison(None, clean, "incomparable", unknown, metric)
+    return Comparison(robust, clean, metric=metric)
+
+
+def _paired(pairs: Sequence[tuple[float, float]], metric: str) -> Paired | PairedMeans:
+    """Of the old and the new value of each example."""
+    if metric != ACCURACY:
+        return PairedMeans.of(pairs)
+    turned = Counter(pairs)
+    return Paired(len(pairs), turned[True, False], turned[False, True])
 
 
 def _differences(before: Outcomes, now: Outcomes) -> Iterator[str]:
     """What was not the same, apart from the data."""
     old, new = before.threat, now.threat
     facts: tuple[tuple[str, object, object], ...] = (
+        ("metric differs", before.metric, now.metric),
         ("norm differs", old.norm, new.norm),
         ("eps differs", old.eps, new.eps),
         ("space differs", old.space, new.space),

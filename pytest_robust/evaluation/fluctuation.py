@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -14,17 +16,21 @@ import torch
 from torch import Tensor
 
 from pytest_robust import keyed
+from pytest_robust.data import stratified
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import ModelError, ThreatError
+from pytest_robust.evaluation.comparison import Outcomes
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.prepare import under
+from pytest_robust.evaluation.recall import digests
+from pytest_robust.evaluation.result import Cost, Identity
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
 from pytest_robust.models.retrieval import Retriever, RetrieverFunction
 from pytest_robust.models.similarity import chrf, consistency
 from pytest_robust.models.translation import Translator
 from pytest_robust.models.translator_function import TranslatorFunction
-from pytest_robust.threats import Edits
+from pytest_robust.threats import Edits, ThreatSummary
 
 _DRAWS = 2000
 """Of the bootstrap."""
@@ -39,12 +45,18 @@ class Metric:
     """One metric of all queries that have it. Where an assert on it fails, pytest shows all its figures.
 
     Attributes:
-        per_query: (n,) of each query as it is. samples: (n, k) of its k random edits.
+        per_query: (n,) of each query as it is. samples: (n, k) of its k random edits. ids: the content ids of the queries.
     """
 
     name: str
     per_query: Values
     samples: Values
+    ids: tuple[str, ...] = ()
+
+    @property
+    def worst_edits(self) -> Values:
+        """(n,) of the worst edit of each query."""
+        return cast("Values", self.samples.min(1))
 
     @property
     def clean(self) -> float:
@@ -59,7 +71,7 @@ class Metric:
     @property
     def worst(self) -> float:
         """The mean over queries of the worst of their k edits; the more edits, the lower it is."""
-        return float(self.samples.min(1).mean())
+        return float(self.worst_edits.mean())
 
     @property
     def drop(self) -> float:
@@ -67,17 +79,29 @@ class Metric:
         some = self.per_query > 0
         if not some.any():
             return 0.0
-        return float(((self.per_query - self.samples.min(1))[some] / self.per_query[some]).mean())
+        return float(((self.per_query - self.worst_edits)[some] / self.per_query[some]).mean())
 
     def interval(self, of: str = "worst", confidence: float = 0.95) -> tuple[float, float]:
         """A percentile bootstrap interval of ``clean``, ``mean``, ``worst`` or ``drop``: queries are drawn anew, with all
         their edits, for edits of one query say nothing about others.
+
+        Each limit is drawn with one query more than there is, the worst and the best that could be: few queries that are
+        alike say nothing of those not seen.
         """
+        limits = ((1 - confidence) / 2, 0.0), ((1 + confidence) / 2, 1.0)
+        low, high = (float(np.quantile(self._with(of, extreme)._drawn(of), part)) for part, extreme in limits)
+        return low, high
+
+    def _with(self, of: str, extreme: float) -> Metric:
+        """With one query more, for which what is asked for is 0 or 1."""
+        clean, edits = (extreme, 0.0) if of == "clean" else (1.0, 1 - extreme if of == "drop" else extreme)
+        row = np.full((1, self.samples.shape[1]), edits)
+        return Metric(self.name, np.append(self.per_query, clean), np.append(self.samples, row, 0))
+
+    def _drawn(self, of: str) -> Values:
         random = np.random.default_rng(0)
         rows = random.integers(0, len(self.per_query), (_DRAWS, len(self.per_query)))
-        found = [getattr(Metric(self.name, self.per_query[drawn], self.samples[drawn]), of) for drawn in rows]
-        low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-        return float(low), float(high)
+        return np.array([getattr(Metric(self.name, self.per_query[own], self.samples[own]), of) for own in rows])
 
     def __repr__(self) -> str:
         low, high = self.interval()
@@ -95,6 +119,8 @@ class Fluctuation:
             all. Of translation ``"chrf"`` of sources with references, and ``"consistency"``, see ``Translator``, of all.
         threat: the edits. k: how many random edits of each text: the worst of k is of no use without it. seed: of them.
         fixed: texts in which nothing can be edited; they count as stable.
+        model, device: what was asked, and where. n: texts. of: how many there were to choose them from.
+        cost: one forward pass for each text asked. identity: what was measured, as digests.
         hallucinations: of sources with references, those whose translation has a chrF of 0.4 at least, and after the worst
             of the edits less than 0.1; None elsewhere.
         true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source: chrF
@@ -103,10 +129,16 @@ class Fluctuation:
     """
 
     metrics: dict[str, Metric]
-    threat: str
+    threat: ThreatSummary
     k: int
     seed: int
     fixed: int
+    model: str
+    device: str
+    n: int
+    of: int
+    cost: Cost
+    identity: Identity
     hallucinations: int | None = None
     true_successes: int | None = None
 
@@ -115,6 +147,26 @@ class Fluctuation:
         if name not in self.metrics:
             raise LookupError(f"no metric is called {name!r}; there is: {', '.join(self.metrics)}")
         return self.metrics[name]
+
+    def outcomes(self, name: str) -> Outcomes:
+        """Of one metric, for ``compare``: has it dropped since another measurement of the same texts?
+
+        Raises:
+            LookupError: there is no such metric.
+        """
+        metric = self[name]
+        return Outcomes(
+            ids=metric.ids,
+            clean=rounded(metric.per_query),
+            robust=rounded(metric.worst_edits),
+            threat=self.threat,
+            objective=name,
+            seed=self.seed,
+            schedule=(f"{self.k} random edits",),
+            digest=self.identity.attack,
+            model=self.identity.model,
+            metric=name,
+        )
 
     def __str__(self) -> str:
         fixed = f"; nothing can be edited in {self.fixed} of them" if self.fixed else ""
@@ -127,6 +179,11 @@ class Fluctuation:
     __repr__ = __str__
 
 
+def rounded(values: Values) -> tuple[float, ...]:
+    """Values as they are kept to be compared."""
+    return tuple(np.round(values, 4).tolist())
+
+
 def fluctuation(
     model: Retriever | RetrieverFunction | Translator | TranslatorFunction,
     data: object,
@@ -134,6 +191,7 @@ def fluctuation(
     *,
     samples: int = 10,
     seed: int = 0,
+    n: int | None = None,
 ) -> Fluctuation:
     """Metrics of queries or sources as they are, and under random edits, each as many as the threat allows.
 
@@ -143,13 +201,16 @@ def fluctuation(
     Args:
         data: queries as ``Retriever`` reads them, or sources, with references or without, for a ``Translator``.
         threat: ``CharacterEdits`` or ``WordEdits``. samples: random edits of each text. seed: of them.
+        n: so many of the texts, chosen by content.
 
     Raises:
-        ValueError: samples is no whole number above 0. ThreatError: not edits. PreflightError: the data cannot be read.
+        ValueError: samples or n is no whole number above 0. ThreatError: not edits. PreflightError: the data cannot be read.
         ModelError: a model that neither retrieves nor translates, or sacrebleu is not installed.
     """
-    if not (isinstance(samples, Integral) and samples >= 1):
-        raise ValueError(f"samples must be a whole number, at least 1, got {samples!r}")
+    began = time.perf_counter()
+    for what, value in (("samples", samples), ("n", n)):
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"{what} must be a whole number, at least 1, got {value!r}")
     if not isinstance(model, (Retriever, RetrieverFunction, Translator, TranslatorFunction)):
         raise ModelError(
             f"fluctuation is for a Retriever, a Translator, or a function as one of them, got a {type(model).__name__}; for "
@@ -161,22 +222,37 @@ def fluctuation(
             f"fluctuation tries random edits of texts, and {type(threat).__name__} is none; use CharacterEdits(k) or "
             "WordEdits(k), or evaluate() for the share of texts that hold"
         )
-    examples = model.read(data)
+    whole = model.read(data)
+    rows = list(range(len(whole))) if n is None else stratified(whole, int(n), seed)
+    examples = whole.subset(rows)
     texts = [str(text) for text in examples.inputs]
     with full_precision(), model.isolated():
         encoded = edited.encode(examples)
-        fixed = sum(not bool(edited.batch(encoded.take([i])).free.any()) for i in range(len(encoded)))
+        fixed = sum(not _editable(edited, encoded, row) for row in range(len(encoded)))
         changed = [_edited(edited, encoded, threat, seed, number) for number in range(int(samples))]
         if isinstance(model, (Translator, TranslatorFunction)):
             clean, *translations = [model.translate(each) for each in (texts, *changed)]
-            found = _of_translations(texts, _references(data), clean, changed, translations)
+            references = _references(data)
+            found = _of_translations(examples.ids, texts, [references[row] for row in rows], clean, changed, translations)
         else:
             rankings = [ranked(model.scores(each).cpu()) for each in (texts, *changed)]
-            found = {"metrics": _of_rankings(model.corpus.grades(examples), rankings[0], rankings[1:])}
-    return Fluctuation(threat=str(threat.summary()), k=int(samples), seed=seed, fixed=fixed, **found)
+            found = {"metrics": _of_rankings(examples.ids, model.corpus.grades(examples), rankings[0], rankings[1:])}
+    return Fluctuation(
+        threat=threat.summary(),
+        k=int(samples),
+        seed=int(seed),
+        fixed=fixed,
+        model=model.name,
+        device=str(model.device),
+        n=len(examples),
+        of=len(whole),
+        cost=Cost((1 + int(samples)) * len(examples), 0, time.perf_counter() - began),
+        identity=digests((threat, int(samples), int(seed)), model, examples),
+        **found,
+    )
 
 
-def _of_rankings(grades: Tensor, clean: Tensor, rankings: list[Tensor]) -> dict[str, Metric]:
+def _of_rankings(ids: Sequence[str], grades: Tensor, clean: Tensor, rankings: list[Tensor]) -> dict[str, Metric]:
     judged = (grades > 0).any(1)
     metrics: dict[str, Metric] = {}
     quality: dict[str, Callable[[Tensor], Tensor]] = {
@@ -185,18 +261,19 @@ def _of_rankings(grades: Tensor, clean: Tensor, rankings: list[Tensor]) -> dict[
         "recall@100": lambda ranking: recall(ranking, grades, 100),
     }
     for name, metric in quality.items() if bool(judged.any()) else ():
-        metrics[name] = _metric(name, metric, clean, rankings, judged)
+        metrics[name] = _metric(name, metric, ids, clean, rankings, judged)
     stability: dict[str, Callable[[Tensor], Tensor]] = {
         "overlap@10": lambda ranking: overlap(ranking, clean, min(10, clean.shape[1])),
         "rbo": lambda ranking: rbo(ranking, clean),
         "top-1": lambda ranking: (ranking[:, 0] == clean[:, 0]).double(),
     }
     for name, metric in stability.items():
-        metrics[name] = _metric(name, metric, clean, rankings, torch.ones_like(judged))
+        metrics[name] = _metric(name, metric, ids, clean, rankings, torch.ones_like(judged))
     return metrics
 
 
 def _of_translations(
+    ids: Sequence[str],
     sources: Sequence[str],
     references: Sequence[str | None],
     clean: Sequence[str],
@@ -209,7 +286,7 @@ def _of_translations(
         return np.array([measure(a, b) for a, b in zip(one, other, strict=True) if b is not None])
 
     stays = np.stack([each(consistency, after, clean) for after in translations], 1)
-    metrics = {"consistency": Metric("consistency", np.ones(len(clean)), stays)}
+    metrics = {"consistency": Metric("consistency", np.ones(len(clean)), stays, tuple(ids))}
     referred = np.array([reference is not None for reference in references])
     if not referred.any():
         return {"metrics": metrics}
@@ -218,7 +295,7 @@ def _of_translations(
     alike = np.stack([each(chrf, edit, sources)[referred] for edit in changed], 1)
     lost = np.clip((before[:, None] - after) / np.where(before > 0, before, 1)[:, None], 0, None)
     return {
-        "metrics": {"chrf": Metric("chrf", before, after), **metrics},
+        "metrics": {"chrf": Metric("chrf", before, after, _those(ids, referred.tolist())), **metrics},
         "hallucinations": int(((before >= _GOOD) & (after.min(1) < _LOST)).sum()),
         "true_successes": int((alike + lost > 1).any(1).sum()),
     }
@@ -231,10 +308,27 @@ def _references(data: object) -> list[str | None]:
     return [None if isinstance(item, str) else item[1] for item in cast("Sequence[Any]", data)]
 
 
-def _metric(name: str, metric: Callable[[Tensor], Tensor], clean: Tensor, rankings: list[Tensor], having: Tensor) -> Metric:
+def _metric(
+    name: str,
+    metric: Callable[[Tensor], Tensor],
+    ids: Sequence[str],
+    clean: Tensor,
+    rankings: list[Tensor],
+    having: Tensor,
+) -> Metric:
     """Of the queries ``having`` it, (n,) bool."""
     samples = torch.stack([metric(ranking)[having] for ranking in rankings], 1)
-    return Metric(name, metric(clean)[having].double().numpy(), samples.double().numpy())
+    values = metric(clean)[having].double().numpy()
+    return Metric(name, values, samples.double().numpy(), _those(ids, having.tolist()))
+
+
+def _those(ids: Sequence[str], having: Sequence[bool]) -> tuple[str, ...]:
+    return tuple(itertools.compress(ids, having))
+
+
+def _editable(edited: Edited, encoded: Examples, row: int) -> bool:
+    free = edited.batch(encoded.take([row])).free
+    return free is None or bool(free.any())
 
 
 def _edited(edited: Edited, encoded: Examples, threat: Edits, seed: int, number: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from pytest_robust import keyed
+from pytest_robust.data.examples import Examples
 from pytest_robust.evaluation.identity import UnknownError, code_digest, digest
 from pytest_robust.evaluation.memory import Arrays
 from pytest_robust.evaluation.prepare import Opened
@@ -25,6 +26,11 @@ def identify(opened: Opened, *rest: object) -> Identity:
     ordered = _digest(opened.examples.ids, opened.examples.classes, opened.encoded.inputs)
     known = attack is not None and how is not None and model is not None and ordered is not None
     return Identity(attack, data, model, digest(how, model, ordered) if known else None)
+
+
+def digests(how: object, model: object, examples: Examples) -> Identity:
+    """The identity of what is measured without a search, and not found again; ``how``: all that has a say in it."""
+    return Identity(_digest(code_digest(), how), digest(sorted(examples.ids)), _digest(model), None)
 
 
 def sign(opened: Opened) -> Arrays:

@@ -16,6 +16,7 @@ from pytest_robust.reports.record import Record
 
 if TYPE_CHECKING:
     from pytest_robust.evaluation import Curve, Evaluation
+    from pytest_robust.evaluation.fluctuation import Fluctuation
 
 
 @dataclass
@@ -29,8 +30,8 @@ class Checks:
     """In a shard, what it has attacked of each check, instead of the records."""
     errors: dict[str, str] = field(default_factory=dict)
     """What went wrong in the checks that have no evaluation. Kept here, for the test may catch the exception."""
-    measured: dict[str, str] = field(default_factory=dict)
-    """What the test measured under random edits, in words."""
+    fluctuations: dict[str, tuple[Fluctuation, tuple[str, ...]]] = field(default_factory=dict)
+    """What the test measured under random edits, and the ids of its records."""
     failed: list[Failed] = field(default_factory=list)
     """Those whose models are still to be retrained."""
     witnesses: int = 0
@@ -57,14 +58,14 @@ def reproduce(item: pytest.Item, settings: Settings, budget: Budget | None) -> s
 
 def properties(check: Record) -> list[tuple[str, str | float]]:
     """Scalars for junit: anything else is printed as Python's repr there, or kills an xdist worker."""
+    figures = {"": "robust", "clean_": "clean"}
     return [
         ("robust.check", check["id"]),
         ("robust.model", check["model"]),
         ("robust.norm", check["threat"]["norm"]),
         ("robust.eps", check["threat"]["eps"]),
         ("robust.n", check["n"]),
-        ("robust.accuracy", check["robust"]["k"] / check["n"]),
-        ("robust.clean_accuracy", check["clean"]["k"] / check["n"]),
+        *((f"robust.{of}{check['metric']}", check[which]["k"] / check["n"]) for of, which in figures.items()),
         ("robust.bound", check["bound"]),
         ("robust.health", check["health"]["level"]),
         ("robust.verdict", check["verdict"]),

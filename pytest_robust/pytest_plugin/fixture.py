@@ -12,26 +12,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_robust.budget import Budget, Number
-from pytest_robust.pytest_plugin import measured, memory, progress, replay, shards
+from pytest_robust.pytest_plugin import measured, progress, replay, shards
+from pytest_robust.pytest_plugin.book import Book
 from pytest_robust.pytest_plugin.call import (
-    FIXTURE,
-    Asked,
     CallError,
     Reader,
-    budget_id,
     shared_device,
-    ungrouped,
-    without_file,
 )
-from pytest_robust.pytest_plugin.checks import Checks, error_line, properties, reproduce
-from pytest_robust.pytest_plugin.marker import MEANS, Declared, Default
+from pytest_robust.pytest_plugin.checks import Checks
+from pytest_robust.pytest_plugin.marker import Declared, Default
 from pytest_robust.pytest_plugin.options import DEFAULT_NORM
 from pytest_robust.pytest_plugin.outcome import RobustWarning, judge, verdict_error
-from pytest_robust.pytest_plugin.regressions import at_baseline, compared
+from pytest_robust.pytest_plugin.regressions import at_baseline
 from pytest_robust.pytest_plugin.retraining import Failed, wanted
 from pytest_robust.pytest_plugin.settings import Settings
-from pytest_robust.reports.record import record
-from pytest_robust.store.runs import check_file
 
 if TYPE_CHECKING:
     from pytest_robust.attacks import Attack
@@ -67,12 +61,12 @@ class Robust:
         self._item, self._settings, self._declared, self._checks = item, settings, declared, checks
         self._budget = budget
         self._reader = Reader(item, settings, declared, budget, registered or {})
-        self._used: set[str] = set()
+        self._book = Book(item, settings, declared, checks, budget)
 
     @property
     def results(self) -> tuple[Evaluation, ...]:
         """The evaluations of this test so far, in the order of their calls."""
-        return tuple(e for id, e in self._checks.evaluations.items() if id in self._used)
+        return tuple(e for id, e in self._checks.evaluations.items() if id in self._book.used)
 
     def __call__(
         self,
@@ -123,9 +117,9 @@ class Robust:
         __tracebackhide__ = True
         from pytest_robust import evaluate
 
-        id = self._id(name)
+        id = self._book.id(name)
         if id not in self._checks.evaluations:
-            with self._keeping_errors(id), self._watched() as watcher:
+            with self._book.keeping_errors(id), self._watched() as watcher:
                 asked = self._reader.asked(
                     model,
                     threat,
@@ -174,10 +168,7 @@ class Robust:
                     replay="first" if alone and sharing is None else "last",
                     shard=sharing,
                 )
-                family = None
-                if self._budget is not None:
-                    family = id.replace(budget_id(self._settings, self._declared, self._budget), "*")
-                self._remember(id, evaluation, asked, family=family)
+                self._book.remember(id, evaluation, asked, family=self._book.family(id))
                 if self._settings.retrain and id in self._checks.records and wanted(self._checks.records[id]):
                     failed = Failed(evaluation, used, self._checks.records[id], asked, data, train_data)
                     self._checks.failed.append(failed)
@@ -215,10 +206,10 @@ class Robust:
         if self._settings.replay is not None:
             # Of its points no adversarial examples are kept.
             return replay.passed_over(self._item)  # type: ignore[no-any-return]
-        id = self._id(name)
+        id = self._book.id(name)
         if id not in self._checks.curves:
-            with self._keeping_errors(id), self._watched() as watcher:
-                shards.refuse_a_curve(self._settings, id)
+            with self._book.keeping_errors(id), self._watched() as watcher:
+                shards.refuse(self._settings, id, "curve")
                 if "confidence" in options:
                     raise CallError("robust.curve(...): confidence is for a sample, and on a curve every example is decided")
                 named = self._reader.budgets(budgets, min_accuracy)
@@ -234,10 +225,10 @@ class Robust:
             self._checks.curves[id] = found
             for budget, evaluation in zip(found.budgets, found.evaluations, strict=True):
                 judged = replace(evaluation, floor=self._settings.first("fail_under", *asked.floors(budget)))
-                self._remember(f"{id}@{budget}", judged, asked, family=id)
+                self._book.remember(f"{id}@{budget}", judged, asked, family=id)
         found = self._checks.curves[id]
         for budget in found.budgets:
-            self._used.add(f"{id}@{budget}")
+            self._book.used.add(f"{id}@{budget}")
         for budget in found.budgets:
             judge(self._checks.records[f"{id}@{budget}"])
         return found
@@ -251,21 +242,24 @@ class Robust:
         norm: str | None = None,
         eps: Number | Budget | None = None,
         samples: int = 10,
-        seed: int | None = None,
         min_ndcg: Number | None = None,
         min_consistency: Number | None = None,
+        max_drop: Number | None = None,
         confidence: Number | None = None,
+        n: int | None = None,
+        seed: int | None = None,
         name: str | None = None,
     ) -> Fluctuation:
         """Measure what random edits do to retrieval or translation; a floor is of the mean over the worst edits of texts.
 
-        That is a measure, and no evidence: a search finds worse edits.
+        That is a measure, and no evidence: a search finds worse edits. Each metric with a floor is a check of its own,
+        ``NAME::ndcg@10``; where none has one, the first metric that there is.
 
         Args:
-            model, data, threat, samples, seed: see ``pytest_robust.fluctuation``. norm, eps: as in ``robust(...)``.
+            model, data, threat, samples, n, seed: see ``pytest_robust.fluctuation``. norm, eps: as in ``robust(...)``.
             min_ndcg, min_consistency: the floors. confidence: with it the lower limit of the bootstrap interval must reach
                 the floor, else the figure itself.
-            name: see ``robust(...)``.
+            max_drop, name: see ``robust(...)``.
 
         Raises:
             AssertionError: a floor is missed. pytest.UsageError, RobustError: see ``robust(...)``.
@@ -276,19 +270,27 @@ class Robust:
         if self._settings.replay is not None:
             # There is no search, so nothing is stored.
             return replay.passed_over(self._item)  # type: ignore[no-any-return]
-        id = self._id(name)
-        with self._keeping_errors(id):
-            asked = self._reader.asked(
-                model, threat, norm=norm, eps=eps, seed=seed, confidence=confidence, min_ndcg=min_ndcg,
-                min_consistency=min_consistency,
-            )  # fmt: skip
-            found = fluctuation(asked.model, data, asked.threat, samples=samples, seed=asked.options["seed"])  # type: ignore[arg-type]
-            floors = {metric: getattr(asked.chosen, floor) for floor, metric in MEANS.items()}
-            measured.refuse_lacking(found, floors)
-            sure = self._settings.first("confidence", asked.chosen.confidence)
-        self._checks.measured[id] = measured.told(found, floors)
-        self._item.user_properties.extend((f"robust.{n}", metric.worst) for n, metric in found.metrics.items())
-        measured.judge(found, floors, sure, f"{id}: advisory" if self._declared.tier == "advisory" else None)
+        id = self._book.id(name)
+        if id not in self._checks.fluctuations:
+            with self._book.keeping_errors(id):
+                shards.refuse(self._settings, id, "fluctuation")
+                asked = self._reader.asked(
+                    model, threat, norm=norm, eps=eps, n=n, seed=seed, confidence=confidence, max_drop=max_drop,
+                    min_ndcg=min_ndcg, min_consistency=min_consistency,
+                )  # fmt: skip
+                self._compare_with_id(asked.threat)
+                seed, n, profile = (asked.options[option] for option in ("seed", "n", "profile"))
+                most = n or measured.most(profile)
+                found = fluctuation(asked.model, data, asked.threat, samples=samples, seed=seed, n=most)  # type: ignore[arg-type]
+                floors = measured.gated(found, asked.chosen)
+                sure = self._settings.first("confidence", asked.chosen.confidence)
+                ids = {metric: self._book.id(metric if name is None else f"{name}::{metric}") for metric in floors}
+                for check in measured.records(found, floors, ids, sure, profile):
+                    self._book.keep(check, found.outcomes(check["metric"]), asked, self._book.family(check["id"]))
+            self._checks.fluctuations[id] = found, tuple(ids.values())
+        found, own = self._checks.fluctuations[id]
+        for gated in own:
+            judge(self._checks.records[gated])
         return found
 
     def witness(self, model: Any, path: str | Path, *, device: str | None = None, **options: Any) -> Witness:
@@ -319,59 +321,6 @@ class Robust:
             yield watcher
         finally:
             watcher.close()
-
-    def _id(self, name: str | None) -> str:
-        """The node id; with the check's name, or a number from the second call on."""
-        own = ungrouped(self._item.nodeid)
-        base = own if name is None else f"{own}::{name}"
-        id, number = base, 1
-        while id in self._used:
-            number += 1
-            id = f"{base}#{number}"
-        self._used.add(id)
-        return id
-
-    @contextlib.contextmanager
-    def _keeping_errors(self, id: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._checks.errors[id] = error_line(error)
-            raise
-        self._checks.errors.pop(id, None)  # of an earlier run of the test
-
-    def _remember(self, id: str, evaluation: Evaluation, asked: Asked, *, family: str | None) -> None:
-        """
-        Args:
-            family: the same for checks that differ in the budget.
-
-        Raises:
-            BaselineError: the baseline of the check cannot be read.
-        """
-        if self._settings.shard is not None:
-            self._checks.evaluations[id], self._checks.shares[id] = evaluation, shards.share(evaluation)
-            return
-        items = self._item.session.items
-        # Robust and clean accuracy, of each robust test of the session.
-        accuracies = 2 * sum(FIXTURE in getattr(item, "fixturenames", ()) or without_file(item) for item in items)
-        again, weak = reproduce(self._item, self._settings, self._budget), evaluation.weakest
-        check = record(evaluation, id) | {
-            "tier": self._declared.tier or "critical",
-            # Others have one, so that this has none may be a slip.
-            "lacks_floor": evaluation.floor is None and asked.floors_by_budget,
-            "family": family,
-            "reproduce": again,
-            "replay": f"{again} --robust-replay {weak.index}" if weak is not None and self._is_kept(evaluation) else None,
-            "comparison": compared(self._settings.gating, id, evaluation, asked.chosen.max_drop, accuracies),
-        }
-        self._checks.evaluations[id], self._checks.records[id] = evaluation, check
-        self._item.user_properties.extend(properties(check))
-        self._item.config.hook.pytest_robust_result(config=self._item.config, item=self._item, result=evaluation)
-
-    def _is_kept(self, evaluation: Evaluation) -> bool:
-        """Whether its adversarial examples are stored."""
-        key = None if evaluation.identity is None else evaluation.identity.check
-        return key is not None and check_file(memory.folder(self._item.config).root, key).is_file()
 
     def _only_asserts_a_floor(self, *, named: bool) -> bool:
         """With a floor of the whole run, or an advisory one, a test may go on to ask for more than the verdict."""

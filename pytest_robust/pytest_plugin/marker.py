@@ -18,8 +18,8 @@ from pytest_robust.waivers import checked_waivers
 
 Tier = Literal["critical", "advisory"]
 Floors = Fraction | dict[Budget, Fraction]
-MEANS = {"min_ndcg": "ndcg@10", "min_consistency": "consistency"}
-"""Floors of means, and the metric that each is of."""
+MEANS = {"min_ndcg": ("ndcg@10",), "min_consistency": ("consistency", "rbo")}
+"""Floors of means, and the metric that each is of: the first of these that the model and data have."""
 
 
 class Default(Enum):
@@ -84,8 +84,8 @@ def robust(
         confidence: see ``pytest_robust.evaluate``; for checks with a floor. draws: see there, too.
         tier: a ``critical`` check (the default) fails its test; an ``advisory`` one warns, and shows in the table.
         waive: findings to set aside, with the reason: ``{"chance": "ten examples only"}``.
-        min_ndcg, min_consistency: for ``robust.fluctuation(...)``: the least nDCG@10 of queries, or consistency of
-            translations, that the mean over the worst random edits of each may come to.
+        min_ndcg, min_consistency: for ``robust.fluctuation(...)``: the least nDCG@10 of queries, and the least consistency
+            of translations or rank-biased overlap of results, that the mean over the worst random edits may come to.
 
     Raises:
         TypeError, ValueError: an argument that cannot be used.

@@ -109,7 +109,7 @@ def _judged(item: pytest.Item) -> Generator[None, None, None]:
         pytest.fail(missed, pytrace=False)
     checks = _checks(item)
     said = declared(item) if is_robust(item) and item.config.stash[SETTINGS].replay is None else Declared()
-    if (said.min_ndcg is not None or said.min_consistency is not None) and not checks.measured and not checks.errors:
+    if (said.min_ndcg is not None or said.min_consistency is not None) and not checks.fluctuations and not checks.errors:
         pytest.fail(
             "a floor of a mean is set for this test, but it never called robust.fluctuation(model, data)", pytrace=False
         )
@@ -202,5 +202,5 @@ def _expects_a_check(item: pytest.Item) -> bool:
     asked = declared(item).min_accuracy if is_robust(item) else None
     # A project's own fixture of this name is bound to nothing, and a floor of the run is not meant for it, nor for a test
     # of witnesses, nor for one that measures means.
-    bound = asked is not None or (CHECKS in item.stash and not _checks(item).witnesses and not _checks(item).measured)
+    bound = asked is not None or (CHECKS in item.stash and not _checks(item).witnesses and not _checks(item).fluctuations)
     return is_robust(item) and bound and item.config.stash[SETTINGS].first("fail_under", asked) is not None

@@ -17,11 +17,11 @@ from pytest_robust.reports.run import Run
 from pytest_robust.store.baseline import Baseline, Source
 
 if TYPE_CHECKING:
-    from pytest_robust.evaluation import Evaluation
+    from pytest_robust.evaluation import Evaluation, Outcomes
     from pytest_robust.threats import Threat
 
 
-def compared(gating: Gating, id: str, evaluation: Evaluation, margin: float | None, family: int) -> Record | None:
+def compared(gating: Gating, id: str, evaluation: Evaluation | Outcomes, margin: float | None, family: int) -> Record | None:
     """The comparison of a check with its baseline as plain JSON; None where nothing is compared.
 
     Args:
@@ -147,7 +147,7 @@ def _baseline(check: Record, commit: Mapping[str, Any] | None) -> Baseline:
         data=digests["data"],
         model=digests["model"],
         ids=tuple(examples["ids"][i] for i in order),
-        clean=tuple(bool(examples["correct"][i]) for i in order),
+        clean=tuple(examples["correct"][i] for i in order),
         robust=tuple(robust[i] for i in order),
         environment={
             "python": platform.python_version(),
@@ -156,4 +156,5 @@ def _baseline(check: Record, commit: Mapping[str, Any] | None) -> Baseline:
             "device": check["device"],
         },
         commit=commit,
+        metric=check["metric"],
     )

@@ -53,7 +53,6 @@ class Ledger:
         self._run: Run | None = None
         self._rows: dict[str, Row] = {}
         self._shares: dict[str, Record] = {}
-        self._measured: dict[str, str] = {}
         self._share: Run | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -85,7 +84,6 @@ class Ledger:
         self._locations[nodeid] = report.location
         result = self._results.setdefault(nodeid, ItemResult(nodeid))
         found = json.loads(getattr(report, FINDINGS))
-        self._measured |= found["measured"]
         self._shares |= {id: one | {"nodeid": nodeid} for id, one in found["shares"].items()}
         known = {check["id"] for check in result.records}
         result.records += [check for check in found["records"] if check["id"] not in known]
@@ -140,8 +138,6 @@ class Ledger:
             gate=gating.gate,
             absent=absent,
         )
-        if self._measured:
-            self._run["measured"] = dict(sorted(self._measured.items()))
         if self._rows:
             from pytest_robust.reports import selfcheck
 
@@ -242,7 +238,7 @@ class Ledger:
             terminalreporter.section("robustness")
             for line in share.table(self._share):
                 write(line)
-        for line in [*(f"measured {id}: {text}" for id, text in sorted(self._measured.items())), *self._retrained()]:
+        for line in self._retrained():
             write(line)
         for note in self._notes:
             write(note, yellow=True)
@@ -314,7 +310,6 @@ def findings(checks: Checks, call: pytest.CallInfo[None]) -> dict[str, Any]:
         "shares": checks.shares,
         "errors": checks.errors,
         "raised": raised,
-        "measured": checks.measured,
     }
 
 

@@ -45,11 +45,12 @@ def memory_of(config: pytest.Config, settings: Settings) -> Memory:
     return config.stash[_ALL]
 
 
-def refuse_a_curve(settings: Settings, id: str) -> None:
-    """Raises UsageError: rounds of a bisection depend on one another."""
+def refuse(settings: Settings, id: str, what: str) -> None:
+    """Raises UsageError for what cannot be shared out: a curve, whose rounds depend on one another, and a measure."""
     if settings.shard is not None or settings.merge is not None:
         raise pytest.UsageError(
-            f"{id}: robust.curve(...) cannot be shared out; deselect this test in the shards, and run it in a job of its own"
+            f"{id}: robust.{what}(...) cannot be shared out; deselect this test in the shards, and run it in a job of "
+            "its own"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_robust.regression import Change, Comparison, Paired, corrected
+from pytest_robust.regression import ACCURACY, Change, Comparison, Paired, PairedMeans, corrected
 from pytest_robust.reports.record import Record
 
 ALPHA = 0.05
@@ -20,6 +20,7 @@ def plain(comparison: Comparison, against: str) -> Record:
         "unlike": comparison.unlike,
         "reasons": list(comparison.reasons),
         "sentence": str(comparison),
+        "metric": comparison.metric,
         **{name: None if change is None else _plain(change) for name, change in changes.items()},
     }
 
@@ -31,6 +32,7 @@ def _plain(change: Change) -> Record:
         "newly_broken": change.paired.newly_broken,
         "newly_robust": change.paired.newly_robust,
         "drop": change.paired.drop,
+        "flip_rate": change.paired.flip_rate,
         "low": low,
         "high": high,
         "margin": change.margin,
@@ -43,12 +45,18 @@ def _plain(change: Change) -> Record:
 
 
 def _comparison(record: Record) -> Comparison:
-    robust, clean = (None if record[name] is None else _change(record[name]) for name in ("robust", "clean"))
-    return Comparison(robust, clean, record["unlike"], tuple(record["reasons"]))
+    metric = record["metric"]
+    robust, clean = (None if record[name] is None else _change(record[name], metric) for name in ("robust", "clean"))
+    return Comparison(robust, clean, record["unlike"], tuple(record["reasons"]), metric)
 
 
-def _change(record: Record) -> Change:
-    paired = Paired(record["n"], record["newly_broken"], record["newly_robust"])
+def _change(record: Record, metric: str) -> Change:
+    n, broken, better = (record[name] for name in ("n", "newly_broken", "newly_robust"))
+    paired = (
+        Paired(n, broken, better)
+        if metric == ACCURACY
+        else PairedMeans(n, broken, better, record["drop"], record["flip_rate"])
+    )
     return Change(paired, record["margin"], record["confidence"], same_model=record["same_model"])
 
 

@@ -73,6 +73,9 @@ def _check(check: Record, name: str, pictures: Record | None, checks: Sequence[R
         "sentence": words.verdict_in_full(check),
         "threat": words.threat_in_full(check),
         "floor": check["floor"],
+        "figure": words.figure(check),
+        "written": words.written(check),
+        "measure": words.is_mean(check),
         "clean": _bar(check, "clean"),
         "robust": _bar(check, "robust"),
         "comparison": check["comparison"] and _compared(check),
@@ -80,7 +83,7 @@ def _check(check: Record, name: str, pictures: Record | None, checks: Sequence[R
         "against": against,
         "waived": waived,
         "seen": "; ".join(c["detail"] for c in check["health"]["checks"] if c["waived"] is None and c not in against),
-        "outcomes": [(text, count, count / n, kind) for text, count, kind in _outcomes(attacks, others) if count],
+        "outcomes": [] if words.is_mean(check) else _outcomes(attacks, others, n),
         "classes": [(words.class_name(c), c["k"], c["n"], c["k"] / c["n"]) for c in shown],
         "more_classes": len(check["classes"]) - len(shown) if shown else 0,
         "curve": _curve(check, [other for other in checks if check["curve"] and other["curve"] == check["curve"]]),
@@ -126,20 +129,14 @@ def _bar(check: Record, which: str) -> Record:
 
 def _compared(check: Record) -> Record:
     comparison = check["comparison"]
-    robust = comparison["robust"]
     return {
         "against": comparison["against"],
         "verdict": _loud(comparison["verdict"]),
         "rows": [_change(check, name) for name in ("clean", "robust") if comparison[name] is not None],
-        "paired": robust and {
-            "broken": robust["newly_broken"],
-            "robust": robust["newly_robust"],
-            "same": robust["n"] - robust["newly_broken"] - robust["newly_robust"],
-            "n": robust["n"],
-        },
+        "paired": words.paired(check),
         "unlike": comparison["unlike"],
         "reasons": comparison["reasons"],
-    }  # fmt: skip
+    }
 
 
 def _change(check: Record, which: str) -> Record:
@@ -179,10 +176,11 @@ def _loud(verdict: str) -> str:
     return "REGRESSED" if verdict == "regressed" else verdict
 
 
-def _outcomes(attacks: dict[str, int], others: dict[str, int]) -> list[tuple[str, int, str]]:
+def _outcomes(attacks: dict[str, int], others: dict[str, int], n: int) -> list[tuple[str, int, float, str]]:
     kinds = {"survivors": "good", "undecided": "open"}
     rows = [(name, count, "bad") for name, count in attacks.items()]
-    return rows + [(name, count, kinds.get(name, "plain")) for name, count in others.items()]
+    rows += [(name, count, kinds.get(name, "plain")) for name, count in others.items()]
+    return [(name, count, count / n, kind) for name, count, kind in rows if count]
 
 
 def _curve(check: Record, family: Sequence[Record]) -> Record | None:

@@ -50,7 +50,7 @@ def _row(check: Record) -> tuple[str, ...]:
         words.bounded(check),
         words.interval(check),
         words.floor(check),
-        check["health"]["level"],
+        words.health(check),
         words.verdict(check),
     )
     return tuple(_escaped(text) for text in texts)

@@ -6,9 +6,12 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_robust.regression import ACCURACY
+
 if TYPE_CHECKING:
     from pytest_robust.evaluation import Evaluation, Rate
     from pytest_robust.evaluation.result import Cost
+    from pytest_robust.threats.summary import ThreatSummary
 
 Record = dict[str, Any]
 _TEXTS = 6
@@ -23,19 +26,14 @@ def record(evaluation: Evaluation, id: str) -> Record:
     first.
     """
     e = evaluation
-    threat = {
-        "norm": e.threat.norm,
-        "eps": e.threat.eps,
-        "value": e.threat.value,
-        "space": e.threat.space,
-        "bounds": e.threat.bounds,
-        "scale": e.threat.scale,
-    }
     return {
         "id": id,
         "name": str(e.name),
         "model": e.model,
-        "threat": threat,
+        "metric": ACCURACY,
+        "samples": None,
+        "confidence": None,
+        "threat": threat_record(e.threat),
         "objective": e.objective,
         "profile": e.profile,
         "attacks": list(e.attacks),
@@ -83,6 +81,11 @@ def record(evaluation: Evaluation, id: str) -> Record:
             "texts": _texts(e),
         },
     }
+
+
+def threat_record(threat: ThreatSummary) -> Record:
+    """``ThreatSummary`` takes it back."""
+    return asdict(threat)
 
 
 def _texts(e: Evaluation) -> list[Record]:

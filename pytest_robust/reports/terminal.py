@@ -23,14 +23,15 @@ def section(check: Record, *, seconds: bool = True) -> str:
         *_accuracies(check),
         "",
     ]
-    lines += _row("broken by", _broken_by(check))
+    if not words.is_mean(check):
+        lines += _row("broken by", _broken_by(check))
     if check["curve"]:
         lines += _row("eps curve", "   ".join(f"{point['eps']} {words.bounded(point)}" for point in check["curve"]))
     if check["bound"] == "exact" and len(check["classes"]) > 1:
         lines += _row("worst class", _worst_classes(check))
     if check["weakest"] is not None:
         lines += _row("weakest hit", words.weakest(check))
-    for text in _health(check):
+    for text in [] if words.is_mean(check) else _health(check):
         lines += _row("health", text)
     for text in check["notes"]:
         lines += _row("note", text)
@@ -40,7 +41,7 @@ def section(check: Record, *, seconds: bool = True) -> str:
     lines += [*_row("cost", words.cost(check, seconds=seconds)), ""]
     lines += [f"{label:<{LABEL}} {command}" for label, command in words.commands(check)]
     if words.misses_floor(check):
-        lines += _row("accept", "lower the floor where it is written (min_accuracy, --robust-fail-under), and commit")
+        lines += _row("accept", f"lower the floor where it is written ({words.written(check)}), and commit")
     return _ascii("\n".join(lines))
 
 
@@ -59,7 +60,7 @@ def table(run: Run) -> list[tuple[str, bool | None]]:
             words.interval(check),
             words.floor(check),
             *([words.drop(check)] if versus else []),
-            check["health"]["level"],
+            words.health(check),
             words.verdict(check),
         )
         for check in run["checks"]
@@ -85,7 +86,7 @@ def _row(label: str, text: str) -> list[str]:
 def _accuracies(check: Record) -> list[str]:
     clean, robust = words.percent(check["clean"]["k"], check["n"]), words.bounded(check)
     return [
-        f"{'':<{LABEL}} {'accuracy':>9}  95% CI",
+        f"{'':<{LABEL}} {words.figure(check):>9}  95% CI",
         f"{'  clean':<{LABEL}} {clean:>9}  {words.interval(check, 'clean')}",
         f"{'  robust':<{LABEL}} {robust:>9}  {words.interval(check)}",
         *_compared(check),
@@ -99,7 +100,7 @@ def _compared(check: Record) -> list[str]:
         return []
     title = f"against {comparison['against']}"
     lines = ["", f"{'':<{LABEL}} {title:<24} drop       interval          margin".rstrip()]
-    if comparison["clean"] is None:
+    if comparison["clean"] is None and comparison["robust"] is None:
         lines = ["", f"{'':<{LABEL}} {title}"]
     for name in ("clean", "robust"):
         change = comparison[name]
@@ -108,11 +109,8 @@ def _compared(check: Record) -> list[str]:
             verdict = change["verdict"] if change["verdict"] != "regressed" else "REGRESSED"
             drop, margin = f"{100 * change['drop']:.1f} pt", f"{100 * change['margin']:g} pt"
             lines.append(f"{'  ' + name:<{LABEL}} {verdict:<24} {drop:<10} {sure:<17} {margin}")
-    robust = comparison["robust"]
-    if robust is not None:
-        same = robust["n"] - robust["newly_broken"] - robust["newly_robust"]
-        counts = f"{robust['newly_broken']} newly broken, {robust['newly_robust']} newly robust, {same} unchanged"
-        lines.append(f"  paired: {counts} of the same {robust['n']} examples")
+    paired = words.paired(check)
+    lines += [] if paired is None else [f"  paired: {paired}"]
     for reason in comparison["reasons"]:
         lines += _row(f"  {comparison['unlike']}", reason)
     return lines

@@ -28,6 +28,25 @@ def interval(check: Record, which: str = "robust") -> str:
     return f"{100 * rate['low']:.1f} - {100 * rate['high']:.1f}"
 
 
+def is_mean(check: Record) -> bool:
+    """Whether it is a mean under random edits, and counts nothing."""
+    return check.get("samples") is not None  # runs kept by an earlier version have none
+
+
+def figure(check: Record) -> str:
+    """What its figures are of: ``accuracy``, ``ndcg@10``."""
+    return str(check["metric"]) if is_mean(check) else "accuracy"
+
+
+def worst_of(check: Record) -> str:
+    return f"worst of {check['samples']} random edits"
+
+
+def health(check: Record) -> str:
+    """The level; a measure has none."""
+    return "measure" if is_mean(check) else str(check["health"]["level"])
+
+
 def threat(check: Record) -> str:
     """``linf 8/255``."""
     return f"{check['threat']['norm']} {check['threat']['eps']}"
@@ -41,6 +60,11 @@ def floor(check: Record) -> str:
     return "-" if check["floor"] is None else f"{100 * check['floor']:.1f}%"
 
 
+def written(check: Record) -> str:
+    """Where its floor may be written."""
+    return "min_ndcg, min_consistency" if is_mean(check) else "min_accuracy, --robust-fail-under"
+
+
 def conditions(check: Record) -> str:
     """``(linf 8/255, n=1000, 95% CI 28.3-34.2)``, or that it is a bound and on how many examples it rests."""
     if check["sample"] is not None:
@@ -50,7 +74,8 @@ def conditions(check: Record) -> str:
         side = "at most" if check["bound"] == "upper" else "at least"
         return f"({threat(check)}, n={check['n']}, {side}: decided on {check['decided']} of {check['n']})"
     low, high = (100 * check["robust"][side] for side in ("low", "high"))
-    return f"({threat(check)}, n={check['n']}, 95% CI {low:.1f}-{high:.1f})"
+    how = f"{worst_of(check)}, " if is_mean(check) else ""
+    return f"({how}{threat(check)}, n={check['n']}, 95% CI {low:.1f}-{high:.1f})"
 
 
 def _sampled(check: Record) -> str:
@@ -65,9 +90,18 @@ def missed_floor(check: Record) -> str:
     decision it holds for the best that was still possible, and the conditions say so.
     """
     accuracy, wanted = percent(check["robust"]["k"], check["n"]), f"{100 * check['floor']:.1f}%"
+    if is_mean(check):
+        sure = check["confidence"]
+        least = "" if sure is None else f", {100 * sure:g}% sure of {_least(check)},"
+        return f"assert {figure(check)} {accuracy}{least} >= {wanted} {conditions(check)}"
     if accuracy == wanted:  # rounding hides the gap: counts do not
         accuracy, wanted = f"{check['robust']['k']} of {check['n']}", f"{check['needed']}"
     return f"assert robust accuracy {accuracy} >= {wanted} {conditions(check)}"
+
+
+def _least(check: Record) -> str:
+    """The lower limit that has to reach the floor."""
+    return percent(check["robust"]["k"] + check["n"] * check["floor"] - check["needed"], check["n"])
 
 
 def not_evidence(check: Record) -> str:
@@ -164,6 +198,8 @@ def verdict_in_full(check: Record) -> str:
     if not misses_floor(check):
         return verdict(check)
     more = check["needed"] - check["robust"]["k"]
+    if is_mean(check):
+        return verdict(check).replace("FAIL floor", f"FAIL floor {floor(check)} ({100 * more / check['n']:.1f} pt short)", 1)
     must = f"{more} more example{'' if more == 1 else 's'} must survive"
     if check["bound"] == "upper":
         # It is always one example short: attacks stop there, and the number would look like a near miss.
@@ -176,6 +212,8 @@ def verdict_in_full(check: Record) -> str:
 def threat_in_full(check: Record) -> str:
     """The threat, where it moves what, and what counts as broken."""
     facts = check["threat"]
+    if is_mean(check):
+        return f"{threat(check)}, {worst_of(check)} of each text, seed {check['seed']}: a measure, no search"
     if facts["space"] == "text":
         seen = "white box" if check["cost"]["backward"] else "black box"
         return f"{threat(check)}, edits of texts, {check['objective']}, {seen}"
@@ -218,6 +256,19 @@ def commands(check: Record) -> list[tuple[str, str]]:
     replay = check.get("replay")  # runs kept by an earlier version have none
     whole = str(check["reproduce"])
     return [("reproduce", whole)] if replay is None else [("reproduce", replay), ("rerun", whole)]
+
+
+def paired(check: Record) -> str | None:
+    """How many examples changed since the baseline; None where they are not compared."""
+    change = check["comparison"] and check["comparison"]["robust"]
+    if change is None:
+        return None
+    words = ("worse", "better", "texts") if is_mean(check) else ("newly broken", "newly robust", "examples")
+    same = change["n"] - change["newly_broken"] - change["newly_robust"]
+    return (
+        f"{change['newly_broken']} {words[0]}, {change['newly_robust']} {words[1]}, {same} unchanged of the same "
+        f"{change['n']} {words[2]}"
+    )
 
 
 def retrained(check: Record) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_robust.errors import DamagedError, RobustError
+from pytest_robust.regression import ACCURACY
 from pytest_robust.store.git import git
 from pytest_robust.whole_files import unwritten, write_whole
 
@@ -33,7 +34,8 @@ class Baseline:
         id: of the check, pytest's with its budget. tier: critical or advisory. key: of the finished check in ``.robust``.
         threat: norm, eps, value, space and bounds. attack: profile, names, seed and ``digest`` of all that it was, code
             included. data, model: digests.
-        ids: content ids, sorted. clean, robust: for each, whether it was right without and under attack.
+        ids: content ids, sorted. clean, robust: for each, whether it was right without and under attack; of another metric
+            than accuracy its value without edits, and with the worst.
         environment, commit: where it was made; for people.
     """
 
@@ -46,10 +48,11 @@ class Baseline:
     data: str
     model: str | None
     ids: tuple[str, ...]
-    clean: tuple[bool, ...]
-    robust: tuple[bool, ...]
+    clean: tuple[float, ...]
+    robust: tuple[float, ...]
     environment: Mapping[str, str]
     commit: Mapping[str, Any] | None
+    metric: str = ACCURACY
 
     def text(self) -> str:
         """The file's content: pretty, sorted, the same for the same baseline."""
@@ -61,12 +64,7 @@ class Baseline:
             "attack": dict(self.attack),
             "data": {"digest": self.data, "n": len(self.ids)},
             "model": {"digest": self.model},
-            "result": {
-                "clean": sum(self.clean),
-                "robust": sum(self.robust),
-                "clean_bits": _hex(self.clean),
-                "robust_bits": _hex(self.robust),
-            },
+            "result": _result(self),
             # Six ids to a line: a change of the data shows where it is.
             "ids": textwrap.wrap(" ".join(self.ids), 6 * 17),
             "environment": dict(self.environment),
@@ -86,13 +84,14 @@ class Baseline:
             if c["schema"] != SCHEMA:
                 raise DamagedError(f"schema {c['schema']}, where this version of pytest-robust knows {SCHEMA}")
             ids = tuple(" ".join(c["ids"]).split())
-            clean, robust = (_bits(c["result"][f"{name}_bits"], len(ids)) for name in ("clean", "robust"))
-            if (sum(clean), sum(robust), len(ids)) != (c["result"]["clean"], c["result"]["robust"], c["data"]["n"]):
-                raise DamagedError("its counts and its bits do not agree: it was edited or cut off")
-            check = c["check"]
+            check, metric = c["check"], c["result"].get("metric", ACCURACY)
+            clean, robust = (_values(c["result"], name, metric, len(ids)) for name in ("clean", "robust"))
+            told = c["result"]["clean"], c["result"]["robust"], c["data"]["n"]
+            if (_sum(clean), _sum(robust), len(ids)) != told:
+                raise DamagedError("its sums and what they are of do not agree: it was edited or cut off")
             return cls(
                 check["id"], check["tier"], check["key"], c["threat"], c["objective"], c["attack"], c["data"]["digest"],
-                c["model"]["digest"], ids, clean, robust, c["environment"], c["commit"],
+                c["model"]["digest"], ids, clean, robust, c["environment"], c["commit"], metric,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{type(error).__name__}: {error}") from None
@@ -257,7 +256,34 @@ def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._=+#-]+", "_", text.replace("[", "-").replace("]", "").replace("::", "-")).strip(".") or "_"
 
 
-def _hex(bits: tuple[bool, ...]) -> str:
+def _result(baseline: Baseline) -> dict[str, Any]:
+    """Of a count the bits, of a metric the values in ten-thousandths, twenty to a line."""
+    parts = {"clean": baseline.clean, "robust": baseline.robust}
+    sums: dict[str, Any] = {name: _sum(values) for name, values in parts.items()}
+    if baseline.metric == ACCURACY:
+        return sums | {f"{name}_bits": _hex(values) for name, values in parts.items()}
+    lines = {
+        f"{name}_values": textwrap.wrap(" ".join(str(round(1e4 * value)) for value in values), 100)
+        for name, values in parts.items()
+    }
+    return sums | lines | {"metric": baseline.metric}
+
+
+def _values(result: Mapping[str, Any], name: str, metric: str, count: int) -> tuple[float, ...]:
+    if metric == ACCURACY:
+        return _bits(result[f"{name}_bits"], count)
+    values = tuple(int(value) / 1e4 for value in " ".join(result[f"{name}_values"]).split())
+    if len(values) != count or not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"{len(values)} values for {count} texts, or not from 0 to 1")
+    return values
+
+
+def _sum(values: Sequence[float]) -> float:
+    """A count of bits is whole."""
+    return round(sum(values), 4)
+
+
+def _hex(bits: Sequence[float]) -> str:
     """The bits, first to last, as hexadecimal digits; the last digit filled up with zeros."""
     text = "".join("1" if bit else "0" for bit in bits)
     text += "0" * (-len(text) % 4)

@@ -44,6 +44,19 @@ def test_equal_examples_are_paired_in_their_order():
     assert counts(compare(outcomes("10", ids="aa"), outcomes("01", ids="aa")).robust) == (2, 1, 1)
 
 
+def test_a_metric_is_compared_text_by_text():
+    values = {"clean": (0.5, 0.5, 1.0), "robust": (0.5, 0.4, 1.0)}
+    old = replace(outcomes("111", ids="abc"), **values, metric="ndcg@10")
+    new = replace(outcomes("111", ids="cba"), clean=(1.0, 0.5, 0.5), robust=(0.1, 0.4, 0.6), metric="ndcg@10")
+    found = compare(old, new)
+    assert counts(found.robust) == (3, 1, 1)
+    assert found.robust.paired.drop == pytest.approx((0.9 - 0.1) / 3)
+    assert found.clean.paired.drop == 0
+    assert compare(old, replace(new, metric="mrr@10")).reasons[0] == "metric differs: ndcg@10 in the baseline, mrr@10 now"
+    # How much stays without edits is no question.
+    assert compare(replace(old, metric="rbo"), replace(new, metric="rbo")).clean is None
+
+
 def test_swapping_old_and_new_mirrors_the_change():
     old, new = outcomes("11110000"), outcomes("10100001")
     there, back = compare(old, new).robust, compare(new, old).robust

@@ -212,7 +212,7 @@ def test_a_damaged_baseline_is_no_missing_one(run, accepted):
     path.write_text(path.read_text().replace('"robust": 600', '"robust": 6'))
     result = run(source(), COMPARE)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *test_net.json: its counts and its bits do not agree*"])
+    result.stderr.fnmatch_lines(["ERROR: *test_net.json: its sums and what they are of do not agree*"])
 
 
 def test_a_change_cannot_edit_what_it_is_measured_against(run, accepted):

@@ -45,10 +45,7 @@ def test_typos(robust):
     assert found["ndcg@10"].worst >= 0.2
 """)
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines([
-        "measured test_it.py::test_typos*: ndcg@10 1.000 -> 0.* (95% CI 0.* - *, floor 0.200): mean over 4 texts of the "
-        "worst of 5 random edits, seed 0, characters 1; a measure, no search"
-    ])  # fmt: skip
+    result.stdout.fnmatch_lines(["test_typos?characters-1?::ndcg@10  characters 1 * 100.0% * 20.0%  measure   pass"])
 
 
 def test_a_floor_that_is_missed_fails_with_one_sentence(run, pytester):
@@ -61,11 +58,19 @@ def test_typos(robust):
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([
-        "E   assert ndcg@10, worst of 10 random edits, 0.* >= 0.999 (characters 1, n=4, 95% CI *, without edits 1.000)",
-        "robust gate: FAIL, 1 error",
+        "E   assert ndcg@10 *% >= 99.9% (worst of 10 random edits, characters 1, n=4, 95% CI *)",
+        "verdict      FAIL floor 99.9% (* pt short)",
+        "threat       characters 1, worst of 10 random edits of each text, seed 0: a measure, no search",
+        "               ndcg@10  95% CI",
+        "note         without edits, and with the worst: *recall@100 100.0% -> *",
+        "test_typos::search::ndcg@10 *measure * FAIL floor",
+        "robust gate: FAIL, 1 floor",
     ])  # fmt: skip
-    (error,) = json.loads((pytester.path / "report.json").read_text())["errors"]
-    assert "assert ndcg@10, worst of 10 random edits" in error["message"]
+    assert "broken by" not in result.stdout.str()
+    assert "health  " not in result.stdout.str().split("= robustness")[0]
+    (check,) = json.loads((pytester.path / "report.json").read_text())["checks"]
+    assert (check["metric"], check["samples"], check["verdict"]) == ("ndcg@10", 10, "fail")
+    assert check["robust"]["k"] < check["needed"] == pytest.approx(4 * 0.999)
 
 
 def test_with_a_confidence_the_lower_limit_has_to_reach_the_floor(run):
@@ -82,7 +87,7 @@ def test_surely(robust):
     robust.fluctuation(search, QUERIES, CharacterEdits(1), min_ndcg=FOUND[0] - 0.001, confidence=0.95)
 """)
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["E   assert ndcg@10, worst of 10 random edits, 0.* (the lower limit of 0.*) >= 0.*"])
+    result.stdout.fnmatch_lines(["E   assert ndcg@10 *%, 95% sure of *%, >= *% (worst of 10 random edits, *)"])
 
 
 def test_an_advisory_floor_warns(run):
@@ -96,7 +101,7 @@ def test_typos(robust):
         "default",
     )
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*advisory: ndcg@10, worst of 10 random edits*"])
+    result.stdout.fnmatch_lines(["*advisory: ndcg@10 *% >= 99.9% (worst of 10 random edits*", "* advisory: FAIL floor"])
 
 
 @pytest.mark.parametrize(
@@ -106,9 +111,8 @@ def test_typos(robust):
         ("robust(search, QUERIES, CharacterEdits(1), min_accuracy=0)", "a floor of a mean is set for this test, but*"),
         (
             "robust.fluctuation(search, [q for q, _ in QUERIES], CharacterEdits(1))",
-            "*there is no ndcg@10 of this model*",
+            "*min_ndcg is for ndcg@10, and for this model and data there is only: overlap@10, rbo, top-1",
         ),
-        ("robust.fluctuation(search, QUERIES, CharacterEdits(1), min_consistency=0.5)", "*there is no consistency of this*"),
         ("robust.fluctuation(search, QUERIES, CharacterEdits(1), samples=0)", "*samples must be a whole number*"),
         ("robust.fluctuation(search, QUERIES, CharacterEdits(1), min_ndcg=20)", "*min_ndcg lies in ?0, 1?, got 20"),
     ],
@@ -129,10 +133,103 @@ def test_a_floor_that_is_none_ends_at_collection(run):
     result.stderr.fnmatch_lines(["ERROR: test_it.py::test_typos: marker robust(...): min_ndcg lies in *"])
 
 
+QUERY = "def test_typos(robust): robust.fluctuation({}, QUERIES * {}, CharacterEdits(1), {})\n"
+
+
+def test_a_mean_is_compared_with_its_baseline(run, pytester):
+    result = run(QUERY.format("search", 30, ""), "--robust-update")
+    result.stdout.fnmatch_lines(["baseline written: robust-baseline/test_it/test_typos-ndcg_10.json"])
+    result = run(QUERY.format("search", 30, ""), "--robust-baseline", "--robust-gate=release")
+    assert result.ret == 0, "the very same model cannot have dropped"
+    result.stdout.fnmatch_lines(["test_typos::ndcg@10 * +0.0 pt * no regression", "robust gate (release): pass, 1 check*"])
+    source = (
+        QUERY.format("noisy", 30, "{}")
+        + """
+def noise(texts):
+    return encode(["" if text not in CORPUS.values() and text not in dict(QUERIES) else text for text in texts])
+
+noisy = RetrieverFunction(noise, CORPUS, holds="top-1")
+"""
+    )
+    result = run(source.format(""), "--robust-baseline", "--robust-report=report.md", "--robust-report=report.html")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([
+        "E *regressed against robust-baseline: robust ndcg@10 fell by * points (90% CI *: * worse, 0 better of 120*",
+        "  clean      inconclusive * 0.0 pt *",
+        "  robust     REGRESSED *",
+        "  paired: * worse, 0 better, * unchanged of the same 120 texts",
+        "test_typos::ndcg@10 * FAIL REGRESSED",
+        "robust gate (no-regression): FAIL, 1 regressed",
+    ])  # fmt: skip
+    markdown, page = ((pytester.path / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert "| measure  | FAIL REGRESSED |" in markdown.replace("-", " ")
+    assert "worst of 10 random edits of each text" in page
+    assert "Broken by" not in page
+    assert "Health" not in page
+    assert "worse, 0 better" in page
+    assert run(source.format("max_drop=0.9"), "--robust-baseline").ret == 0
+
+
+def test_other_edits_are_another_question(run):
+    run(QUERY.format("search", 1, ""), "--robust-update")
+    for more, why in (("samples=5", "attacks differ: 10 random edits in the baseline, 5*"), ("seed=1", "seed differs: 0*")):
+        result = run(QUERY.format("search", 1, more), "--robust-baseline", "--robust-gate=release")
+        assert result.ret == 1
+        result.stdout.fnmatch_lines([f"*::ndcg@10: incomparable with *test_typos-ndcg_10.json: {why}"])
+
+
+def test_a_release_asks_for_every_baseline_of_a_mean(run):
+    run(QUERY.format("search", 1, ""), "--robust-update")
+    other = "def test_typos(robust): robust.fluctuation(search, QUERIES, CharacterEdits(1), min_consistency=0)\n"
+    result = run(other, "--robust-baseline", "--robust-gate=release")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*test_typos::rbo: new: *", "*::ndcg@10: MISSING: *"])
+
+
+def test_of_results_consistency_is_their_overlap(run):
+    result = run("""
+def test_typos(robust):
+    found = robust.fluctuation(search, [query for query, _ in QUERIES], CharacterEdits(1), min_consistency=0.1)
+    assert found["rbo"].worst >= 0.1
+
+@pytest.mark.robust(eps=[1, 2], norm="characters", min_consistency=0.999, min_ndcg=0.1)
+def test_both(robust):
+    robust.fluctuation(search, QUERIES)
+""")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines([
+        "E   assert rbo *% >= 99.9% (worst of 10 random edits, characters 1, n=4, *",
+        "eps curve    1 *%   2 *%",
+        "test_typos::rbo  * pass",
+        "test_both?characters-1?::ndcg@10 * pass",
+        "test_both?characters-1?::rbo * FAIL floor",
+        "robust gate: FAIL, 2 floors",
+    ])  # fmt: skip
+
+
+def test_a_subset_is_chosen_by_content_and_said(run):
+    source = """
+def test_typos(robust):
+    found = robust.fluctuation(search, QUERIES, CharacterEdits(1))
+    assert (found.n, found.of) == (2, 4)
+    again = robust.fluctuation(search, QUERIES[::-1], CharacterEdits(1))
+    assert sorted(again["ndcg@10"].ids) == sorted(found["ndcg@10"].ids)
+    assert 0, "to see the details"
+"""
+    result = run(source, "--robust-n=2")
+    result.stdout.fnmatch_lines(["note         a subset of 2 of 4 texts, chosen by content and seed 0"])
+
+
+def test_a_shard_measures_nothing(run):
+    result = run(QUERY.format("search", 1, ""), "--robust-shard=1/2")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*robust.fluctuation(...) cannot be shared out; deselect this test in the shards*"])
+
+
 def test_workers_send_what_was_measured(run):
     source = "def test_typos(robust): robust.fluctuation(search, QUERIES, CharacterEdits(1))\n"
     result = run(source, "-p", "xdist.plugin", "-n1")
-    result.stdout.fnmatch_lines(["measured test_it.py::test_typos: ndcg@10 1.000 -> *"])
+    result.stdout.fnmatch_lines(["test_typos::ndcg@10 * 100.0% *report only"])
 
 
 def test_a_rerun_turns_nothing_green(run):

@@ -39,6 +39,23 @@ def test_bits_come_back_as_they_were(bits):
     assert Baseline.read(made.text()) == made
 
 
+@given(st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 10**4)), max_size=40))
+def test_values_come_back_as_they_were(values):
+    clean, robust = (tuple(pair[side] / 1e4 for pair in values) for side in (0, 1))
+    made = baseline(len(values), clean=clean, robust=robust, metric="ndcg@10")
+    assert Baseline.read(made.text()) == made
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("10000 ", "20000 "), ("10000 ", ""), ('"robust": 1.5', '"robust": 1.4'), ("10000 ", "x ")]
+)
+def test_values_that_were_edited_are_damage(old, new):
+    text = baseline(3, clean=(1.0, 0.5, 1.0), robust=(1.0, 0.5, 0.0), metric="rbo").text()
+    assert old in text
+    with pytest.raises(DamagedError):
+        Baseline.read(text.replace(old, new))
+
+
 def test_a_file_of_a_thousand_examples_is_small_and_readable():
     text = baseline(1000).text()
     assert len(text.encode()) <= 20_000
