@@ -90,7 +90,7 @@ def test_release_story_stops_the_release_that_lost_robustness():
     assert heads[0] == heads[1][: len(heads[0])]
 
 
-@pytest.mark.parametrize(("name", "checks"), [("text", 6), ("chat", 4)])
+@pytest.mark.parametrize(("name", "checks"), [("text", 6), ("chat", 4), ("retrieval", 3), ("translation", 3)])
 def test_example_of_language_models_passes(monkeypatch, tmp_path, name, checks):
     pytest.importorskip("transformers")
     # A copy, so that nothing is remembered from one run of this test to the next.
