@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 _DICTIONARY = {
     "train": "train", "regional": "régional", "night": "nocturne", "leaves": "part", "arrives": "arrive",
     "tomorrow": "demain", "today": "aujourd'hui", "morning": "matin", "evening": "soir", "from": "depuis",
-    "platform": "quai", "this": "ce", "seven": "sept", "twelve": "douze", "late": "tard", "early": "tôt", "the": "le", "and": "et",
+    "platform": "quai", "this": "ce", "seven": "sept", "twelve": "douze", "late": "tard", "early": "tôt",
+    "the": "le", "and": "et",
 }  # fmt: skip
 _SUBJECTS = ("the regional train", "the night train", "the train")
 _REST = (
