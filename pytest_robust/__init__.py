@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pytest_robust.data import Examples
     from pytest_robust.errors import EvidenceError, ModelError, PreflightError, RobustError, ThreatError
     from pytest_robust.evaluation import Curve, Evaluation, Outcomes, Rate, compare, curve, evaluate
-    from pytest_robust.evaluation.fluctuation import Fluctuation, fluctuation
+    from pytest_robust.evaluation.fluctuation import fluctuation
+    from pytest_robust.evaluation.means import Fluctuation
     from pytest_robust.evaluation.units import units
     from pytest_robust.models import TextFunction, adapt
     from pytest_robust.models.causal import CausalLM
@@ -87,7 +88,8 @@ _HOMES = {
     "errors": ("EvidenceError", "ModelError", "PreflightError", "RobustError", "ThreatError"),
     "evaluation": ("Curve", "Evaluation", "Outcomes", "Rate", "compare", "curve", "evaluate"),
     "evaluation.units": ("units",),
-    "evaluation.fluctuation": ("Fluctuation", "fluctuation"),
+    "evaluation.fluctuation": ("fluctuation",),
+    "evaluation.means": ("Fluctuation",),
     "models": ("TextFunction", "adapt"),
     "models.causal": ("CausalLM",),
     "models.retrieval": ("Retriever", "RetrieverFunction"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, cast
 
@@ -19,169 +17,22 @@ from pytest_robust import keyed
 from pytest_robust.data import stratified
 from pytest_robust.data.examples import Examples
 from pytest_robust.errors import ModelError, ThreatError
-from pytest_robust.evaluation.comparison import Outcomes
+from pytest_robust.evaluation.means import Fluctuation, Metric, Values
 from pytest_robust.evaluation.precision import full_precision
 from pytest_robust.evaluation.prepare import under
 from pytest_robust.evaluation.recall import digests
-from pytest_robust.evaluation.result import Cost, Identity
+from pytest_robust.evaluation.result import Cost
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
 from pytest_robust.models.retrieval import Retriever, RetrieverFunction
 from pytest_robust.models.similarity import chrf, consistency
 from pytest_robust.models.translation import Translator
 from pytest_robust.models.translator_function import TranslatorFunction
-from pytest_robust.threats import Edits, ThreatSummary
+from pytest_robust.threats import Edits
 
-_DRAWS = 2000
-"""Of the bootstrap."""
 _BATCH = 64
 _GOOD, _LOST = 0.4, 0.1
 """Values of chrF between which a translation that is a hallucination falls; a convention of our own."""
-Values = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric of all queries that have it. Where an assert on it fails, pytest shows all its figures.
-
-    Attributes:
-        per_query: (n,) of each query as it is. samples: (n, k) of its k random edits. ids: the content ids of the queries.
-    """
-
-    name: str
-    per_query: Values
-    samples: Values
-    ids: tuple[str, ...] = ()
-
-    @property
-    def worst_edits(self) -> Values:
-        """(n,) of the worst edit of each query."""
-        return cast("Values", self.samples.min(1))
-
-    @property
-    def clean(self) -> float:
-        """The mean over queries, as they are."""
-        return float(self.per_query.mean())
-
-    @property
-    def mean(self) -> float:
-        """The mean over queries and their edits."""
-        return float(self.samples.mean())
-
-    @property
-    def worst(self) -> float:
-        """The mean over queries of the worst of their k edits; the more edits, the lower it is."""
-        return float(self.worst_edits.mean())
-
-    @property
-    def drop(self) -> float:
-        """How much of a query's metric the worst of its edits takes, as a share, on average over queries that have any."""
-        some = self.per_query > 0
-        if not some.any():
-            return 0.0
-        return float(((self.per_query - self.worst_edits)[some] / self.per_query[some]).mean())
-
-    def interval(self, of: str = "worst", confidence: float = 0.95) -> tuple[float, float]:
-        """A percentile bootstrap interval of ``clean``, ``mean``, ``worst`` or ``drop``: queries are drawn anew, with all
-        their edits, for edits of one query say nothing about others.
-
-        Each limit is drawn with one query more than there is, the worst and the best that could be: few queries that are
-        alike say nothing of those not seen.
-        """
-        limits = ((1 - confidence) / 2, 0.0), ((1 + confidence) / 2, 1.0)
-        low, high = (float(np.quantile(self._with(of, extreme)._drawn(of), part)) for part, extreme in limits)
-        return low, high
-
-    def _with(self, of: str, extreme: float) -> Metric:
-        """With one query more, for which what is asked for is 0 or 1."""
-        clean, edits = (extreme, 0.0) if of == "clean" else (1.0, 1 - extreme if of == "drop" else extreme)
-        row = np.full((1, self.samples.shape[1]), edits)
-        return Metric(self.name, np.append(self.per_query, clean), np.append(self.samples, row, 0))
-
-    def _drawn(self, of: str) -> Values:
-        random = np.random.default_rng(0)
-        rows = random.integers(0, len(self.per_query), (_DRAWS, len(self.per_query)))
-        return np.array([getattr(Metric(self.name, self.per_query[own], self.samples[own]), of) for own in rows])
-
-    def __repr__(self) -> str:
-        low, high = self.interval()
-        worst = f"worst of {self.samples.shape[1]} {self.worst:.3f} (95% CI {low:.3f} - {high:.3f})"
-        return f"{self.name:<12} clean {self.clean:.3f}  mean {self.mean:.3f}  {worst}  drop {100 * self.drop:.1f}%"
-
-
-@dataclass(frozen=True)
-class Fluctuation:
-    """What random edits do to the results of queries, or to translations.
-
-    Attributes:
-        metrics: by name. Of retrieval ``"ndcg@10"``, ``"mrr@10"`` and ``"recall@100"`` of queries with judgements;
-            ``"overlap@10"``, ``"rbo"`` (p = 0.9) and ``"top-1"``, how much of the results of the query as it is stays, of
-            all. Of translation ``"chrf"`` of sources with references, and ``"consistency"``, see ``Translator``, of all.
-        threat: the edits. k: how many random edits of each text: the worst of k is of no use without it. seed: of them.
-        fixed: texts in which nothing can be edited; they count as stable.
-        model, device: what was asked, and where. n: texts. of: how many there were to choose them from.
-        cost: one forward pass for each text asked. identity: what was measured, as digests.
-        hallucinations: of sources with references, those whose translation has a chrF of 0.4 at least, and after the worst
-            of the edits less than 0.1; None elsewhere.
-        true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source: chrF
-            of the edited source against the source, and the share lost, add up to more than 1 (Michel et al., NAACL 2019,
-            section 3). Others lose no more than was changed.
-    """
-
-    metrics: dict[str, Metric]
-    threat: ThreatSummary
-    k: int
-    seed: int
-    fixed: int
-    model: str
-    device: str
-    n: int
-    of: int
-    cost: Cost
-    identity: Identity
-    hallucinations: int | None = None
-    true_successes: int | None = None
-
-    def __getitem__(self, name: str) -> Metric:
-        """Raises LookupError where there is no such metric."""
-        if name not in self.metrics:
-            raise LookupError(f"no metric is called {name!r}; there is: {', '.join(self.metrics)}")
-        return self.metrics[name]
-
-    def outcomes(self, name: str) -> Outcomes:
-        """Of one metric, for ``compare``: has it dropped since another measurement of the same texts?
-
-        Raises:
-            LookupError: there is no such metric.
-        """
-        metric = self[name]
-        return Outcomes(
-            ids=metric.ids,
-            clean=rounded(metric.per_query),
-            robust=rounded(metric.worst_edits),
-            threat=self.threat,
-            objective=name,
-            seed=self.seed,
-            schedule=(f"{self.k} random edits",),
-            digest=self.identity.attack,
-            model=self.identity.model,
-            metric=name,
-        )
-
-    def __str__(self) -> str:
-        fixed = f"; nothing can be edited in {self.fixed} of them" if self.fixed else ""
-        head = f"{self.threat}, {self.k} random edits of each text, seed {self.seed}{fixed}"
-        lines = [head, *map(repr, self.metrics.values())]
-        if self.hallucinations is not None:
-            lines.append(f"hallucinations {self.hallucinations}, true successes {self.true_successes}")
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-
-def rounded(values: Values) -> tuple[float, ...]:
-    """Values as they are kept to be compared."""
-    return tuple(np.round(values, 4).tolist())
 
 
 def fluctuation(
@@ -233,10 +84,10 @@ def fluctuation(
         if isinstance(model, (Translator, TranslatorFunction)):
             clean, *translations = [model.translate(each) for each in (texts, *changed)]
             references = _references(data)
-            found = _of_translations(examples.ids, texts, [references[row] for row in rows], clean, changed, translations)
+            found = _of_translations(texts, [references[row] for row in rows], clean, changed, translations)
         else:
             rankings = [ranked(model.scores(each).cpu()) for each in (texts, *changed)]
-            found = {"metrics": _of_rankings(examples.ids, model.corpus.grades(examples), rankings[0], rankings[1:])}
+            found = {"metrics": _of_rankings(model.corpus.grades(examples), rankings[0], rankings[1:])}
     return Fluctuation(
         threat=threat.summary(),
         k=int(samples),
@@ -244,15 +95,17 @@ def fluctuation(
         fixed=fixed,
         model=model.name,
         device=str(model.device),
-        n=len(examples),
+        ids=examples.ids,
         of=len(whole),
+        texts=tuple(texts),
+        edits=tuple(map(tuple, changed)),
         cost=Cost((1 + int(samples)) * len(examples), 0, time.perf_counter() - began),
         identity=digests((threat, int(samples), int(seed)), model, examples),
         **found,
     )
 
 
-def _of_rankings(ids: Sequence[str], grades: Tensor, clean: Tensor, rankings: list[Tensor]) -> dict[str, Metric]:
+def _of_rankings(grades: Tensor, clean: Tensor, rankings: list[Tensor]) -> dict[str, Metric]:
     judged = (grades > 0).any(1)
     metrics: dict[str, Metric] = {}
     quality: dict[str, Callable[[Tensor], Tensor]] = {
@@ -261,19 +114,18 @@ def _of_rankings(ids: Sequence[str], grades: Tensor, clean: Tensor, rankings: li
         "recall@100": lambda ranking: recall(ranking, grades, 100),
     }
     for name, metric in quality.items() if bool(judged.any()) else ():
-        metrics[name] = _metric(name, metric, ids, clean, rankings, judged)
+        metrics[name] = _metric(name, metric, clean, rankings, judged)
     stability: dict[str, Callable[[Tensor], Tensor]] = {
         "overlap@10": lambda ranking: overlap(ranking, clean, min(10, clean.shape[1])),
         "rbo": lambda ranking: rbo(ranking, clean),
         "top-1": lambda ranking: (ranking[:, 0] == clean[:, 0]).double(),
     }
     for name, metric in stability.items():
-        metrics[name] = _metric(name, metric, ids, clean, rankings, torch.ones_like(judged))
+        metrics[name] = _metric(name, metric, clean, rankings, torch.ones_like(judged))
     return metrics
 
 
 def _of_translations(
-    ids: Sequence[str],
     sources: Sequence[str],
     references: Sequence[str | None],
     clean: Sequence[str],
@@ -286,7 +138,7 @@ def _of_translations(
         return np.array([measure(a, b) for a, b in zip(one, other, strict=True) if b is not None])
 
     stays = np.stack([each(consistency, after, clean) for after in translations], 1)
-    metrics = {"consistency": Metric("consistency", np.ones(len(clean)), stays, tuple(ids))}
+    metrics = {"consistency": Metric("consistency", np.ones(len(clean)), stays, tuple(range(len(clean))))}
     referred = np.array([reference is not None for reference in references])
     if not referred.any():
         return {"metrics": metrics}
@@ -295,7 +147,7 @@ def _of_translations(
     alike = np.stack([each(chrf, edit, sources)[referred] for edit in changed], 1)
     lost = np.clip((before[:, None] - after) / np.where(before > 0, before, 1)[:, None], 0, None)
     return {
-        "metrics": {"chrf": Metric("chrf", before, after, _those(ids, referred.tolist())), **metrics},
+        "metrics": {"chrf": Metric("chrf", before, after, _rows(referred)), **metrics},
         "hallucinations": int(((before >= _GOOD) & (after.min(1) < _LOST)).sum()),
         "true_successes": int((alike + lost > 1).any(1).sum()),
     }
@@ -311,7 +163,6 @@ def _references(data: object) -> list[str | None]:
 def _metric(
     name: str,
     metric: Callable[[Tensor], Tensor],
-    ids: Sequence[str],
     clean: Tensor,
     rankings: list[Tensor],
     having: Tensor,
@@ -319,11 +170,11 @@ def _metric(
     """Of the queries ``having`` it, (n,) bool."""
     samples = torch.stack([metric(ranking)[having] for ranking in rankings], 1)
     values = metric(clean)[having].double().numpy()
-    return Metric(name, values, samples.double().numpy(), _those(ids, having.tolist()))
+    return Metric(name, values, samples.double().numpy(), _rows(having.numpy()))
 
 
-def _those(ids: Sequence[str], having: Sequence[bool]) -> tuple[str, ...]:
-    return tuple(itertools.compress(ids, having))
+def _rows(having: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(having.nonzero()[0].tolist())
 
 
 def _editable(edited: Edited, encoded: Examples, row: int) -> bool:

@@ -58,8 +58,10 @@ class Passes:
         Args:
             loss: from the logits of some rows, and which rows they are, to their losses.
         """
+        backward = 0
 
         def one(rows: slice, part: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            nonlocal backward
             # A copy: a model may write into its input (under no_grad, or through .data) without being refused.
             point = x[rows].detach().clone().requires_grad_()
             with torch.enable_grad(), torch.autocast(point.device.type, self.rough, enabled=self.rough is not None):
@@ -70,11 +72,12 @@ class Passes:
             if losses.requires_grad:
                 # A sum, not a mean: one example's gradient must not depend on how many neighbours it has.
                 (grad,) = torch.autograd.grad(losses.sum(), point, allow_unused=True)
+                backward += len(point)
             return logits.detach(), losses.detach(), torch.zeros_like(point) if grad is None else grad
 
         logits, losses, grad = self._in_parts(x, context, one)
         self.forward += len(x) * self.draws
-        self.backward += len(x) * self.draws
+        self.backward += backward * self.draws  # there is none through a function of texts
         return logits, losses, grad
 
     def where(

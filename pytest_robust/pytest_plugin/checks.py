@@ -16,7 +16,7 @@ from pytest_robust.reports.record import Record
 
 if TYPE_CHECKING:
     from pytest_robust.evaluation import Curve, Evaluation
-    from pytest_robust.evaluation.fluctuation import Fluctuation
+    from pytest_robust.evaluation.means import Fluctuation
 
 
 @dataclass

@@ -30,7 +30,7 @@ from pytest_robust.pytest_plugin.settings import Settings
 if TYPE_CHECKING:
     from pytest_robust.attacks import Attack
     from pytest_robust.evaluation import Curve, Evaluation
-    from pytest_robust.evaluation.fluctuation import Fluctuation
+    from pytest_robust.evaluation.means import Fluctuation
     from pytest_robust.store.witness import Witness
     from pytest_robust.threats import Threat
 

@@ -12,7 +12,7 @@ from pytest_robust.reports.mean import mean_record
 from pytest_robust.reports.record import Record
 
 if TYPE_CHECKING:
-    from pytest_robust.evaluation.fluctuation import Fluctuation
+    from pytest_robust.evaluation.means import Fluctuation
 
 
 def most(profile: str) -> int | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pytest_robust.reports.record import Record, threat_record
+from pytest_robust.reports.record import TEXTS, Record, threat_record
 
 if TYPE_CHECKING:
-    from pytest_robust.evaluation.fluctuation import Fluctuation
+    from pytest_robust.evaluation.means import Fluctuation, Worst
 
 
 def mean_record(
@@ -23,7 +23,7 @@ def mean_record(
         confidence: with it the lower limit of the interval has to reach the floor, else the mean itself.
     """
     metric, outcomes = found[name], found.outcomes(name)
-    n = len(metric.ids)
+    n, worst = len(metric.rows), found.worst_texts(name)
     sums = {"clean": n * metric.clean, "robust": n * metric.worst}
     least = metric.worst if confidence is None else metric.interval(confidence=confidence)[0]
     needed = None if floor is None else n * (floor + metric.worst - least)
@@ -65,13 +65,13 @@ def mean_record(
         "digests": {"attack": identity.attack, "data": identity.data, "model": identity.model},
         "notes": list(_notes(found, name)),
         "examples": {
-            "ids": list(metric.ids),
+            "ids": list(outcomes.ids),
             "labels": [0] * n,
             "correct": list(outcomes.clean),
             "robust": list(outcomes.robust),
             "broken_by": [None] * n,
             "predicted": [0] * n,
-            "texts": [],
+            "texts": [_text(one) for one in worst[:TEXTS]],
         },
     }
 
@@ -79,6 +79,13 @@ def mean_record(
 def _limits(found: Fluctuation, name: str, which: str) -> Record:
     low, high = found[name].interval("worst" if which == "robust" else "clean")
     return {"low": low, "high": high}
+
+
+def _text(worst: Worst) -> Record:
+    """As a broken text is shown: from what its metric fell, and to what."""
+    figures = {"label_name": _percent(worst.before), "predicted_name": _percent(worst.after)}
+    changed = {"clean": [worst.text], "changed": [worst.edit]}
+    return {"index": worst.row, "label": 0, "predicted": 1, **figures, "by": "random edit", **changed}
 
 
 def _notes(found: Fluctuation, name: str) -> list[str]:
@@ -93,11 +100,13 @@ def _notes(found: Fluctuation, name: str) -> list[str]:
     ]
     notes += [f"without edits, and with the worst: {', '.join(others)}"] if others else []
     if found.hallucinations is not None:
-        notes.append(f"{found.hallucinations} hallucinations, {found.true_successes} true successes of {found.n} texts")
+        notes.append(
+            f"{found.hallucinations} hallucinations, {found.true_successes} true successes of {len(found.texts)} texts"
+        )
     if found.fixed:
-        notes.append(f"nothing can be edited in {found.fixed} of {found.n} texts: they count as stable")
-    if found.n < found.of:
-        notes.append(f"a subset of {found.n} of {found.of} texts, chosen by content and seed {found.seed}")
+        notes.append(f"nothing can be edited in {found.fixed} of {len(found.texts)} texts: they count as stable")
+    if len(found.texts) < found.of:
+        notes.append(f"a subset of {len(found.texts)} of {found.of} texts, chosen by content and seed {found.seed}")
     return notes
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_robust.threats.summary import ThreatSummary
 
 Record = dict[str, Any]
-_TEXTS = 6
+TEXTS = 6
 """Broken texts that reports show."""
 
 
@@ -93,7 +93,7 @@ def _texts(e: Evaluation) -> list[Record]:
     return [
         _named(e, {"index": row, "label": int(e.labels[row]), "predicted": int(e.predicted[row])})
         | {"by": e.broken_by[row], "clean": _parts(clean), "changed": _parts(changed)}
-        for row, (clean, changed) in list(e.changed.items())[:_TEXTS]
+        for row, (clean, changed) in list(e.changed.items())[:TEXTS]
     ]
 
 

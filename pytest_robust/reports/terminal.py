@@ -25,6 +25,8 @@ def section(check: Record, *, seconds: bool = True) -> str:
     ]
     if not words.is_mean(check):
         lines += _row("broken by", _broken_by(check))
+    elif check["examples"]["texts"]:
+        lines += _row("worst text", words.worst_text(check))
     if check["curve"]:
         lines += _row("eps curve", "   ".join(f"{point['eps']} {words.bounded(point)}" for point in check["curve"]))
     if check["bound"] == "exact" and len(check["classes"]) > 1:

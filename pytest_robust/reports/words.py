@@ -251,6 +251,12 @@ def weakest(check: Record) -> str:
     return f"{where} {size}"
 
 
+def worst_text(check: Record) -> str:
+    """Of a mean the text that loses the most: ``#6 99.0% -> 30.0%: "par[>n]king"``."""
+    found = check["examples"]["texts"][0]
+    return f'#{found["index"]} {turned(found)}: "{texts.in_line(found, check["threat"]["norm"])}"'
+
+
 def commands(check: Record) -> list[tuple[str, str]]:
     """How to run it again: the weakest hit alone, where it is stored, and the whole check."""
     replay = check.get("replay")  # runs kept by an earlier version have none

@@ -13,8 +13,8 @@ from torch import nn
 
 from pytest_robust import CharacterEdits, EmbeddingBall, Retriever, RetrieverFunction, evaluate, fluctuation
 from pytest_robust.errors import ModelError, PreflightError, ThreatError
-from pytest_robust.evaluation.fluctuation import Metric
 from pytest_robust.evaluation.identity import digest
+from pytest_robust.evaluation.means import Metric
 from pytest_robust.models.holds import Holds
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
 from pytest_robust.threats.edits import edited
@@ -365,6 +365,13 @@ def test_fluctuation_is_that_of_the_edited_queries():
     assert found["top-1"].worst < 1
     assert "worst of 6" in str(found)
     assert repr(found["rbo"]) in str(found)
+    worst = found.worst_texts("rbo")
+    assert worst
+    for one in worst:
+        assert one.text == QUERIES[one.row][0] != one.edit
+        again = rbo(ranked(retriever.scores([one.edit])), clean[one.row : one.row + 1])
+        assert (one.before, one.after) == pytest.approx((1, float(again)))
+    assert [one.after for one in worst] == sorted(one.after for one in worst)
     assert found.fixed == 0
     again = fluctuation(retriever, QUERIES[::-1], CharacterEdits(1), samples=6, seed=1)
     np.testing.assert_allclose(again["rbo"].samples[::-1], found["rbo"].samples)

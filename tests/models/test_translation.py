@@ -182,7 +182,7 @@ def test_fluctuation_measures_translations_of_random_edits():
 def test_a_true_success_costs_more_than_it_changes():
     sources, references, clean = ["a source of some length"] * 2, ["a translation of it"] * 2, ["a translation of it"] * 2
     changed, after = [["a source of same length", "xyz"]], [["zzz", "zzz"]]
-    found = _of_translations(["a", "b"], sources, references, clean, changed, after)
+    found = _of_translations(sources, references, clean, changed, after)
     assert (found["true_successes"], found["hallucinations"]) == (1, 2), "what is nothing like the source proves nothing"
 
 

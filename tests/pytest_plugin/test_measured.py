@@ -62,6 +62,7 @@ def test_typos(robust):
         "verdict      FAIL floor 99.9% (* pt short)",
         "threat       characters 1, worst of 10 random edits of each text, seed 0: a measure, no search",
         "               ndcg@10  95% CI",
+        "worst text   #2 100.0% -> 50.0%: *[[]*>*",
         "note         without edits, and with the worst: *recall@100 100.0% -> *",
         "test_typos::search::ndcg@10 *measure * FAIL floor",
         "robust gate: FAIL, 1 floor",
@@ -211,9 +212,9 @@ def test_a_subset_is_chosen_by_content_and_said(run):
     source = """
 def test_typos(robust):
     found = robust.fluctuation(search, QUERIES, CharacterEdits(1))
-    assert (found.n, found.of) == (2, 4)
+    assert (len(found.ids), found.of) == (2, 4)
     again = robust.fluctuation(search, QUERIES[::-1], CharacterEdits(1))
-    assert sorted(again["ndcg@10"].ids) == sorted(found["ndcg@10"].ids)
+    assert sorted(again.ids) == sorted(found.ids)
     assert 0, "to see the details"
 """
     result = run(source, "--robust-n=2")
@@ -241,3 +242,10 @@ def test_typos(robust):
 """
     result = run(source, "-p", "pytest_rerunfailures", "--reruns=1")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_the_search_of_a_function_is_a_black_box(run):
+    result = run(
+        'def test_typos(robust): robust(search, QUERIES, CharacterEdits(1), min_accuracy=1, waive={"room": "toy"})\n'
+    )
+    result.stdout.fnmatch_lines(["threat       characters 1, edits of texts, untargeted, black box", "cost * 0 backward"])
