@@ -84,6 +84,7 @@ def test_what_cannot_be_is_refused(build):
 
 
 def test_other_threats_than_edits_are_refused():
-    model, data = torch.nn.Linear(4, 2), (torch.eye(4), torch.tensor([0, 1, 0, 1]))
+    model, inputs = torch.nn.Linear(4, 2), torch.eye(4)
+    data = (inputs, model(inputs).argmax(1))
     with pytest.raises(ThreatError, match="gcg edits texts, and linf 0.1 moves other things"):
         evaluate(model, data, Linf(0.1, bounds=None), attacks="gcg", waive={"chance": "untrained", "one-class": "the same"})
