@@ -36,6 +36,7 @@ from pytest_robust import (
     HotFlip,
     Noise,
     RelaxedPGD,
+    SimplexPGD,
     Suffix,
     WordEdits,
     evaluate,
@@ -48,7 +49,13 @@ from pytest_robust.threats.edits import edited
 
 HEADERS = ["threat", "attacks", "n", "clean", "robust", "passes/break", "passes/survivor", "CPU s", "health"]
 Labelled = list[tuple[str, int]]
-SEARCHES = (HotFlip(n_steps=80), EditSearch(n_steps=100), RelaxedPGD(n_steps=50), GCG(n_steps=100))
+SEARCHES = (
+    HotFlip(n_steps=80),
+    EditSearch(n_steps=100),
+    RelaxedPGD(n_steps=50),
+    SimplexPGD(n_steps=66),
+    GCG(n_steps=100),
+)
 """Of about as many passes where they break nothing."""
 
 

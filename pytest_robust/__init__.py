@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         HotFlip,
         Noise,
         RelaxedPGD,
+        SimplexPGD,
         Square,
         Sweep,
     )
@@ -80,6 +81,7 @@ _HOMES = {
         "HotFlip",
         "Noise",
         "RelaxedPGD",
+        "SimplexPGD",
         "Square",
         "Sweep",
     ),
@@ -123,9 +125,9 @@ __all__ = [
     "CausalLM", "CharacterEdits", "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation",
     "EvidenceError", "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation",
     "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever",
-    "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "Spatial", "Square", "Suffix", "Sweep", "Targeted",
-    "TextFunction", "ThreatError", "Translator", "TranslatorFunction", "Untargeted", "Witness", "WordEdits", "adapt",
-    "compare", "curve", "evaluate", "fluctuation", "load_witness", "retrain", "units",
+    "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "SimplexPGD", "Spatial", "Square", "Suffix", "Sweep",
+    "Targeted", "TextFunction", "ThreatError", "Translator", "TranslatorFunction", "Untargeted", "Witness", "WordEdits",
+    "adapt", "compare", "curve", "evaluate", "fluctuation", "load_witness", "retrain", "units",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -19,6 +19,7 @@ from pytest_robust.attacks.noise import Noise
 from pytest_robust.attacks.pgd import FGSM, PGD
 from pytest_robust.attacks.protocol import Attack, BaseAttack, asked_for
 from pytest_robust.attacks.relaxed import RelaxedPGD
+from pytest_robust.attacks.simplex import SimplexPGD
 from pytest_robust.attacks.spsa import SPSA
 from pytest_robust.attacks.square import Square
 from pytest_robust.attacks.sweep import Sweep
@@ -56,14 +57,15 @@ _MAKERS: dict[str, Callable[[], Attack]] = {
     "hotflip": HotFlip,
     "edit-search": EditSearch,
     "relaxed-pgd": RelaxedPGD,
+    "simplex-pgd": SimplexPGD,
     "gcg": GCG,
 }
 NAMES = tuple(_MAKERS)
 
 __all__ = [
     "APGD", "CW", "EAD", "FGSM", "GCG", "JSMA", "LBFGS", "NAMES", "PGD", "SPSA", "VAT", "Attack", "BaseAttack", "DeepFool",
-    "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "RelaxedPGD", "Square", "Sweep", "asked_for",
-    "make",
+    "EditSearch", "HopSkipJump", "HotFlip", "Live", "Noise", "RelaxedPGD", "SimplexPGD", "Square", "Sweep",
+    "asked_for", "make",
 ]  # fmt: skip
 
 

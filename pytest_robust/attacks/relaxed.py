@@ -54,7 +54,7 @@ class RelaxedPGD(BaseAttack):
     def begin(self, threat: Threat, live: Live) -> None:
         """Raises ThreatError for a threat that is not edits of texts."""
         checked_edits(self.name, threat)
-        live.x = torch.where(live.rows(live.restart > 0), self._random(live), live.region.origin)
+        live.x = torch.where(live.rows(live.restart > 0), random_weights(live), live.region.origin)
         live.state = {"weights": live.x}
 
     def update(self, threat: Threat, live: Live, loss: Tensor, grad: Tensor) -> None:
@@ -63,7 +63,7 @@ class RelaxedPGD(BaseAttack):
         step = self.step_size / (1 + live.step // self.every).sqrt()
         by = grad * live.rows(step / torch.where(largest > 0, largest, 1.0))
         risen = spread_out(torch.where(there, state["weights"] + by, 0.0), live.region)
-        risen = torch.where(live.rows(silent(grad, live)), self._random(live), risen)
+        risen = torch.where(live.rows(silent(grad, live)), random_weights(live), risen)
         state["weights"] = weights = torch.where(live.rows(self._at_text(live.step)), state["weights"], risen)
         tried = live.step + 1
         luck = keyed.uniform(keyed.child(live.key, tried), tuple(live.x.shape[1:])).to(weights.dtype)
@@ -72,23 +72,19 @@ class RelaxedPGD(BaseAttack):
         text = threat.maximise(drawn, live.region)
         live.x = torch.where(live.rows(self._at_text(tried)), text, weights)
 
-    @staticmethod
-    def _random(live: Live) -> Tensor:
-        weights = keyed.uniform(live.key, tuple(live.x.shape[1:])).to(live.x.dtype)
-        return spread_out(torch.where(live.region.upper > 0, weights, 0.0), live.region)
-
     def _at_text(self, step: Tensor) -> Tensor:
         return (step % self.every == self.every - 1) | (step == self.n_steps)
 
 
+def random_weights(live: Live) -> Tensor:
+    """(B, S, C) weights as they may be, by the keys of the slots."""
+    weights = keyed.uniform(live.key, tuple(live.x.shape[1:])).to(live.x.dtype)
+    return spread_out(torch.where(live.region.upper > 0, weights, 0.0), live.region)
+
+
 def spread_out(weights: Tensor, region: Region) -> Tensor:
     """The nearest weights, (B, S, C), of at least 0 that sum up to at most 1 at each site, and in all to at most k."""
-    ordered = weights.sort(dim=2, descending=True).values
-    count = torch.arange(1, weights.shape[2] + 1, device=weights.device)
-    levels = (ordered.cumsum(2) - 1) / count
-    # Water level at which a site holds 1: the last at which what is above it still sticks out (Duchi et al., ICML 2008).
-    last = (ordered > levels).sum(2, keepdim=True).clamp_min(1) - 1
-    own = levels.gather(2, last).clamp_min(0)
+    own = water_level(weights).clamp_min(0)
     low = torch.zeros(len(weights), 1, 1, dtype=weights.dtype, device=weights.device)
     high = weights.flatten(1).amax(1).clamp_min(0).view_as(low)
     most = region.radius.to(weights.dtype).view_as(low)
@@ -102,3 +98,13 @@ def spread_out(weights: Tensor, region: Region) -> Tensor:
         over = above(middle).sum((1, 2), keepdim=True) > most
         low, high = torch.where(over, middle, low), torch.where(over, high, middle)
     return above(torch.where(fine, 0.0, high))
+
+
+def water_level(weights: Tensor) -> Tensor:
+    """(B, S, 1), at which what is above it sums up to 1 at each site of (B, S, C) (Duchi et al., ICML 2008, figure 1)."""
+    ordered = weights.sort(dim=2, descending=True).values
+    count = torch.arange(1, weights.shape[2] + 1, device=weights.device)
+    levels = (ordered.cumsum(2) - 1) / count
+    # The last at which what is above it still sticks out.
+    last = (ordered > levels).sum(2, keepdim=True).clamp_min(1) - 1
+    return levels.gather(2, last)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from text_models import scored
 from torch import Tensor
 
-from pytest_robust import CharacterEdits, EditSearch, HotFlip, Linf, RelaxedPGD, evaluate
+from pytest_robust import CharacterEdits, EditSearch, HotFlip, Linf, RelaxedPGD, SimplexPGD, evaluate
 from pytest_robust.attacks import Live
 from pytest_robust.attacks.neighbours import codes_of, neighbour
 from pytest_robust.errors import ThreatError
@@ -70,7 +70,7 @@ def test_points_are_known_again_by_their_codes(sites, options, seed):
     assert torch.equal(codes.unsqueeze(0) == codes.unsqueeze(1), same)
 
 
-@pytest.mark.parametrize("attack", [HotFlip(), EditSearch(), RelaxedPGD()])
+@pytest.mark.parametrize("attack", [HotFlip(), EditSearch(), RelaxedPGD(), SimplexPGD()])
 def test_other_threats_than_edits_are_refused(attack):
     model, data = torch.nn.Linear(4, 2), (torch.eye(4), torch.tensor([0, 1, 0, 1]))
     model.weight.data = torch.tensor([[1.0, -1.0, 1.0, -1.0], [-1.0, 1.0, -1.0, 1.0]])
