@@ -21,7 +21,7 @@ from pytest_robust.evaluation.prepare import under
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
 from pytest_robust.models.retrieval import Retriever, RetrieverFunction
-from pytest_robust.models.similarity import chrf, consistency
+from pytest_robust.models.similarity import chrf, consistency, proportion
 from pytest_robust.models.translation import Translator
 from pytest_robust.models.translator_function import TranslatorFunction
 from pytest_robust.threats import Edits
@@ -97,9 +97,8 @@ class Fluctuation:
         fixed: texts in which nothing can be edited; they count as stable.
         hallucinations: of sources with references, those whose translation has a chrF of 0.4 at least, and after the worst
             of the edits less than 0.1; None elsewhere.
-        true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source: chrF
-            of the edited source against the source, and the share lost, add up to more than 1 (Michel et al., NAACL 2019,
-            section 3). Others lose no more than was changed.
+        true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source
+            (Michel et al., NAACL 2019, section 3; see ``similarity.proportion``): there ``holds="proportionate"`` is broken.
     """
 
     metrics: dict[str, Metric]
@@ -216,11 +215,11 @@ def _of_translations(
     before = each(chrf, clean, references)
     after = np.stack([each(chrf, translation, references) for translation in translations], 1)
     alike = np.stack([each(chrf, edit, sources)[referred] for edit in changed], 1)
-    lost = np.clip((before[:, None] - after) / np.where(before > 0, before, 1)[:, None], 0, None)
+    holds = np.vectorize(proportion)(alike, before[:, None], after)
     return {
         "metrics": {"chrf": Metric("chrf", before, after), **metrics},
         "hallucinations": int(((before >= _GOOD) & (after.min(1) < _LOST)).sum()),
-        "true_successes": int((alike + lost > 1).any(1).sum()),
+        "true_successes": int((holds < 0).any(1).sum()),
     }
 
 
