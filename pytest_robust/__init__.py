@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pytest_robust.evaluation.units import units
     from pytest_robust.models import TextFunction, adapt
     from pytest_robust.models.causal import CausalLM
+    from pytest_robust.models.passages import Passages
     from pytest_robust.models.retrieval import Retriever, RetrieverFunction
     from pytest_robust.models.translation import Translator
     from pytest_robust.models.translator_function import TranslatorFunction
@@ -94,6 +95,7 @@ _HOMES = {
     "evaluation.means": ("Fluctuation",),
     "models": ("TextFunction", "adapt"),
     "models.causal": ("CausalLM",),
+    "models.passages": ("Passages",),
     "models.retrieval": ("Retriever", "RetrieverFunction"),
     "models.translation": ("Translator",),
     "models.translator_function": ("TranslatorFunction",),
@@ -124,7 +126,7 @@ __all__ = [
     "APGD", "CW", "EAD", "FGSM", "GCG", "JSMA", "L0", "L1", "L2", "LBFGS", "PGD", "SPSA", "VAT", "Adversary", "Budget",
     "CausalLM", "CharacterEdits", "Comparison", "Curve", "DeepFool", "EditSearch", "EmbeddingBall", "Evaluation",
     "EvidenceError", "Examples", "Fluctuation", "HopSkipJump", "HotFlip", "LatentBall", "Linf", "ModelError", "Negation",
-    "Noise", "Outcomes", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever",
+    "Noise", "Outcomes", "Passages", "Photometric", "PreflightError", "Rate", "RelaxedPGD", "Retrained", "Retriever",
     "RetrieverFunction", "Robust", "RobustError", "RobustWarning", "SimplexPGD", "Spatial", "Square", "Suffix", "Sweep",
     "Targeted", "TextFunction", "ThreatError", "Translator", "TranslatorFunction", "Untargeted", "Witness", "WordEdits",
     "adapt", "compare", "curve", "evaluate", "fluctuation", "load_witness", "retrain", "units",

@@ -119,17 +119,17 @@ def load_encoder():
 
 
 def load_reviews(n=60):
-    import train_reviews
-    return train_reviews.reviews(n, seed=n)
+    import reviews
+    return reviews.reviews(n, seed=n)
 
 
 TAGS = ["O", "TOPIC", "PRAISE", "BLAME"]
 
 
 def tags(text):
-    import train_reviews
-    topics = {subject.split()[-1] for subject in train_reviews.SUBJECTS}
-    words = {"TOPIC": topics, "PRAISE": train_reviews.PRAISE, "BLAME": train_reviews.BLAME}
+    import reviews
+    topics = {subject.split()[-1] for subject in reviews.SUBJECTS}
+    words = {"TOPIC": topics, "PRAISE": reviews.PRAISE, "BLAME": reviews.BLAME}
     return [next((tag for tag in words if word in words[tag]), "O") for word in text.split()]
 
 

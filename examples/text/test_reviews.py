@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from train_reviews import Reviews, reviews, train
+from reviews import Reviews, reviews
+from train_reviews import train
 from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
 
 from pytest_robust import EmbeddingBall, Robust

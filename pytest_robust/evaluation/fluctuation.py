@@ -25,7 +25,7 @@ from pytest_robust.evaluation.result import Cost
 from pytest_robust.models.edited import Edited
 from pytest_robust.models.rankings import ndcg, overlap, ranked, rbo, recall, reciprocal_rank
 from pytest_robust.models.retrieval import Retriever, RetrieverFunction
-from pytest_robust.models.similarity import chrf, consistency
+from pytest_robust.models.similarity import chrf, consistency, proportion
 from pytest_robust.models.translation import Translator
 from pytest_robust.models.translator_function import TranslatorFunction
 from pytest_robust.threats import Edits
@@ -145,11 +145,11 @@ def _of_translations(
     before = each(chrf, clean, references)
     after = np.stack([each(chrf, translation, references) for translation in translations], 1)
     alike = np.stack([each(chrf, edit, sources)[referred] for edit in changed], 1)
-    lost = np.clip((before[:, None] - after) / np.where(before > 0, before, 1)[:, None], 0, None)
+    holds = np.vectorize(proportion)(alike, before[:, None], after)
     return {
         "metrics": {"chrf": Metric("chrf", before, after, _rows(referred)), **metrics},
         "hallucinations": int(((before >= _GOOD) & (after.min(1) < _LOST)).sum()),
-        "true_successes": int((alike + lost > 1).any(1).sum()),
+        "true_successes": int((holds < 0).any(1).sum()),
     }
 
 

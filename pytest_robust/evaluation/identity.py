@@ -86,7 +86,8 @@ class _Digester:
     def _tensor(self, value: Tensor) -> tuple[str | bytes, ...]:
         if value.is_meta or value.layout != torch.strided or value.is_quantized:
             raise UnknownError(f"a tensor that is {value.layout}, quantised or without values")
-        content = value.detach().cpu().contiguous().view(-1)
+        # Of one number, too, which may have any stride and be called contiguous.
+        content = value.detach().cpu().contiguous().as_strided((value.numel(),), (1,))
         # In inference mode, and for bfloat16, numpy() is no way to the bytes.
         return (str(value.dtype), str(tuple(value.shape)), content.view(torch.uint8).numpy().tobytes())
 

@@ -113,9 +113,9 @@ class Fluctuation:
         cost: one forward pass for each text asked. identity: what was measured, as digests.
         hallucinations: of sources with references, those whose translation has a chrF of 0.4 at least, and after the worst
             of the edits less than 0.1; None elsewhere.
-        true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source: chrF
-            of the edited source against the source, and the share lost, add up to more than 1 (Michel et al., NAACL 2019,
-            section 3). Others lose no more than was changed.
+        true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source
+            (Michel et al., NAACL 2019, section 3; see ``similarity.proportion``): there ``holds="proportionate"`` is
+            broken.
     """
 
     metrics: dict[str, Metric]

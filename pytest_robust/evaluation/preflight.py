@@ -120,8 +120,8 @@ def preflight(
     check_finite(logits, examples)
     check_labels(logits, examples)
     predicted, correct = _elected(model, examples, passes) if passes.random else _plain(logits, examples)
-    _check_probabilities(logits, findings)
     if examples.references is None:  # else the outputs say how well something holds, and there is no class to guess
+        _check_probabilities(logits, findings)
         _check_variety(logits, predicted, examples, findings)
         _check_chance(correct, logits.shape[1], findings)
     if model.space != "text":  # a function of texts has none, and says so

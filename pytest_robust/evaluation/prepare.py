@@ -265,6 +265,11 @@ def under(model: Model, threat: Threat, gradient: Gradient | None = None) -> Mod
     if isinstance(threat, LatentBall) and isinstance(model, EmbeddedText):
         return Latent(model, threat.module, norm=threat.norm, relative=threat.is_share)
     if threat.space == model.space and not isinstance(threat, Edits):
+        if isinstance(model, EmbeddedText) and not model.between_texts:
+            raise ThreatError(
+                f"{type(threat).__name__} moves embeddings, which are no text then, and holds= of {model.name} asks how "
+                "much of the text was changed; use CharacterEdits(k) or WordEdits(k), or holds='nll<=0.5'"
+            )
         return model
     if isinstance(threat, LatentBall):
         raise ThreatError(

@@ -234,6 +234,11 @@ class EmbeddedText(ABC):
         return True
 
     @property
+    def between_texts(self) -> bool:
+        """Whether logits mean anything at embeddings that are those of no text."""
+        return True
+
+    @property
     def knows_places(self) -> bool:
         """Whether the tokenizer says which characters a token stands for."""
         return self._tokens.knows_places

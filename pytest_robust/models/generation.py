@@ -36,20 +36,22 @@ class Target:
         text: the reference, or without one what is written for the text as it is. ids: (T,) its tokens.
         nll: negative log-likelihood per token that the model gives it for the text as it is; None before that is known.
         whole: whether the tokens are all that greedy decoding writes for the text as it is.
+        chrf: of what is written for the text as it is; None where nothing hangs on that.
     """
 
     text: str
     ids: Tensor
     nll: float | None = None
     whole: bool = False
+    chrf: float | None = None
 
 
 class Writer(Reader, EmbeddedText):
     """A model that writes texts, with its tokenizer, seen as one of two classes: ``"holds"`` and ``"fluctuates"``.
 
-    What is written is greedy, so that it is the same each time. Logits are (m, 0). For ``chrf`` and ``consistency`` m is how
-    far the value of the written text itself lies above the limit, and its gradient that of the likelihood of what it is held
-    against: it leads a search, and nothing else rests on it. For ``nll`` both are of the likelihood.
+    What is written is greedy, so that it is the same each time. Logits are (m, 0). For ``nll`` m and its gradient are of the
+    likelihood. Else m is how far the value of the written text itself lies above the limit, and its gradient that of the
+    likelihood of what it is held against: it leads a search, and nothing else rests on it.
     """
 
     of_examples = ("_targets",)
@@ -67,7 +69,7 @@ class Writer(Reader, EmbeddedText):
             ModelError: not such a model or condition, or sacrebleu is not installed.
         """
         self._holds = Holds.parse(holds, self.words)
-        if self._holds.form in VALUES:
+        if self._holds.by_chrf:
             similarity.needed()
         self._targets: dict[int, Target] = {}
         super().__init__(module, tokenizer, device=device, spans=spans)
@@ -123,7 +125,7 @@ class Writer(Reader, EmbeddedText):
         if self._holds.form == "nll":
             nll = self._likelihood(x, context)
             return self._holds.limit - (nll - nll.new_tensor([target.nll or 0.0 for target in targets]))
-        values = [self._value(*pair) for pair in zip(self._written(x, context), targets, strict=True)]
+        values = self._values(self._written(x, context), context)
         margin = x.new_tensor(values, dtype=torch.float64) - self._holds.limit
         if not x.requires_grad:
             return margin
@@ -194,6 +196,10 @@ class Writer(Reader, EmbeddedText):
         padding = {"pad_token_id": self._tokens.padding}
         ids: Tensor = self.module.generate(**given, attention_mask=mask, max_new_tokens=most, **greedy, **padding)
         return ids
+
+    def _values(self, written: Sequence[str], context: Mapping[str, Tensor]) -> list[float]:
+        """Of each text that was written, what has to reach the limit."""
+        return [self._value(*pair) for pair in zip(written, self._targets_of(context), strict=True)]
 
     def _value(self, written: str, target: Target) -> float:
         return VALUES[self._holds.form](written, target.text)

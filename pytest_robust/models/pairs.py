@@ -18,6 +18,8 @@ from pytest_robust.models import similarity
 CLASSES = ("holds", "fluctuates")
 VALUES = {"chrf": similarity.chrf, "consistency": similarity.consistency}
 """By form: of what is written and what it is held against, a value from 0 to 1."""
+PROPORTIONATE = "proportionate"
+"""The form for which the text that is read counts as well, see ``similarity.proportion``."""
 _FORMS = "'chrf>=0.4', 'consistency>=0.7', 'nll<=0.5'"
 
 
@@ -31,6 +33,11 @@ class Holds:
 
     form: str
     limit: float = 0.0
+
+    @property
+    def by_chrf(self) -> bool:
+        """Whether it takes chrF to know it."""
+        return self.form in (*VALUES, PROPORTIONATE)
 
     @classmethod
     def parse(cls, text: str, words: Sequence[str] = ()) -> Holds:
@@ -57,7 +64,7 @@ class Reader:
 
     read_as: ClassVar[str]
     """What a text that it reads is called."""
-    needing: ClassVar[tuple[str, ...]] = ("chrf",)
+    needing: ClassVar[tuple[str, ...]] = ("chrf", PROPORTIONATE)
     """Forms for which every text needs a reference."""
     ignoring: ClassVar[tuple[str, ...]] = ("consistency",)
     """Forms for which references play no part."""

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.data.examples import Examples, Text
-from pytest_robust.errors import ModelError, PreflightError
+from pytest_robust.errors import PreflightError
 from pytest_robust.models.corpus import CLASSES, Corpus, Documents, as_vectors
-from pytest_robust.models.embedded_text import EmbeddedText
+from pytest_robust.models.encoder import Encoder, Pooling, past
 from pytest_robust.models.spans import Span, Spans, attackable
 from pytest_robust.models.text_function import TextFunction
 from pytest_robust.models.tokens import Row
 
 _QUERY = "query key"
 """The column with the key of each query, by its content; no argument of a model can be called so."""
-Pooling = Callable[[Tensor, Tensor], Tensor]
 
 
-class Retriever(EmbeddedText):
+class Retriever(Encoder):
     """An encoder with its tokenizer and a corpus, seen as one of two classes: ``"holds"`` and ``"fluctuates"``.
 
     The point is the embeddings of the query's tokens; documents are encoded once and stay. Logits are (m, 0), m the margin
@@ -69,10 +68,8 @@ class Retriever(EmbeddedText):
         Raises:
             ModelError: not such a model, corpus or condition.
         """
-        if pooling not in ("mean", "cls") and not callable(pooling):
-            raise ModelError(f"pooling={pooling!r} is not known; there is 'mean', 'cls', or a function of your own")
-        self._pooling, self._prefix = pooling, query_prefix
-        super().__init__(module, tokenizer, device=device, spans=_past(query_prefix, spans))
+        super().__init__(module, tokenizer, pooling=pooling, device=device, spans=past(query_prefix, spans))
+        self._prefix = query_prefix
         self._wanted: dict[int, Tensor] = {}
         with self.isolated():
             self.corpus = Corpus.of(
@@ -83,14 +80,6 @@ class Retriever(EmbeddedText):
                 prefix=document_prefix,
                 device=self.device,
             )
-
-    @staticmethod
-    def _check_head(module: Any) -> None:
-        if getattr(module.config, "is_encoder_decoder", False):
-            raise ModelError(f"{type(module).__name__} has a decoder; a retriever is an encoder, as AutoModel loads it")
-
-    def _class_names(self, given: Sequence[str] | None) -> tuple[str, ...]:
-        return CLASSES
 
     def read(self, data: object) -> Examples:
         """Examples of ``(query, relevant)``, or of queries alone; see ``Corpus.read``."""
@@ -107,11 +96,6 @@ class Retriever(EmbeddedText):
         """(B, N) scores of all documents for texts as they are; inside ``isolated()``."""
         return self.corpus.scores(self._vectors(texts, batch_size))
 
-    def _observed(self, output: object, batch_size: int) -> Tensor:
-        hidden = getattr(output, "last_hidden_state", output[0] if isinstance(output, tuple) else output)
-        wanted = "hidden states (batch, tokens, dimensions) are"
-        return self._of_tokens(hidden, batch_size, wanted, "load the encoder with AutoModel")
-
     def _judged(self, observed: Tensor, context: dict[str, Tensor]) -> Tensor:
         scores = self._scores(observed, context["attention_mask"])
         return self.corpus.logits(scores, [self._wanted[key] for key in context[_QUERY][:, 0].tolist()])
@@ -127,39 +111,6 @@ class Retriever(EmbeddedText):
 
     def _scores(self, hidden: Tensor, attended: Tensor) -> Tensor:
         return self.corpus.scores(self._pooled(hidden, attended))
-
-    def _pooled(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        if self._pooling == "cls":
-            return hidden[:, 0]
-        if callable(self._pooling):
-            vectors = self._pooling(hidden, attended)
-            if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != len(hidden):
-                shape = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
-                raise ModelError(
-                    f"pooling returned {shape} for hidden states {tuple(hidden.shape)}, where one vector per text, (batch, "
-                    "dimensions), is needed"
-                )
-            return vectors
-        weights = attended.to(hidden.dtype).unsqueeze(2)
-        return (hidden * weights).sum(1) / weights.sum(1)
-
-    @torch.no_grad()
-    def _vectors(self, texts: Sequence[str], batch_size: int) -> Tensor:
-        """(B, D) in the order of the texts; those of one length together, so that none is padded."""
-        rows = self._tokens.rows(cast("list[Text]", list(texts)))
-        by_length: dict[int, list[int]] = {}
-        for i, row in enumerate(rows):
-            by_length.setdefault(len(row.ids), []).append(i)
-        found: list[Tensor | None] = [None] * len(texts)
-        for which in by_length.values():
-            for start in range(0, len(which), batch_size):
-                part = which[start : start + batch_size]
-                batch = self.batch(dict(self._tokens.padded([rows[i] for i in part], 1)))
-                output = self.module(**self._arguments(batch.context))
-                vectors = self._pooled(self._observed(output, len(part)), batch.context["attention_mask"])
-                for i, vector in zip(part, vectors, strict=True):
-                    found[i] = vector
-        return torch.stack(cast("list[Tensor]", found))
 
 
 class RetrieverFunction(TextFunction):
@@ -208,7 +159,7 @@ class RetrieverFunction(TextFunction):
 
     def attackable(self, text: Text) -> list[Span] | None:
         """All but the prefix."""
-        spans = _past(self._prefix, None)
+        spans = past(self._prefix, None)
         return None if spans is None else attackable(spans, text)
 
     def encode(self, examples: Examples) -> Examples:
@@ -238,17 +189,3 @@ class RetrieverFunction(TextFunction):
 
 def _key(reference: str) -> int:
     return keyed.key("query", reference)
-
-
-def _past(prefix: str, spans: Spans | None) -> Spans | None:
-    """Spans that leave the prefix alone; the user's are those of the query without it."""
-    if not prefix:
-        return spans
-
-    def after(text: Text) -> list[tuple[int, int]]:
-        assert isinstance(text, str), "queries are single texts"
-        begin = len(prefix)
-        inside = [(0, len(text) - begin)] if spans is None else spans(text[begin:])
-        return [(start + begin, end + begin) for start, end in inside]
-
-    return after

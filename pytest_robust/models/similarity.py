@@ -24,6 +24,25 @@ def consistency(one: str, other: str) -> float:
     return (chrf(one, other) + chrf(other, one)) / 2
 
 
+def proportion(alike: float, before: float, after: float) -> float:
+    """Whether a translation loses no more than was changed of its source (Michel et al., NAACL 2019, section 3).
+
+    An edit succeeds truly where s, chrF of the edited source against the source, and d, the share lost of the chrF of the
+    translation against its reference, add up to more than 1. Of other losses the edit itself may be the reason.
+
+    Args:
+        alike: s, from 0 to 1. before, after: chrF of the translation against its reference, of the source as it is and of
+            the edited one.
+
+    Returns:
+        (c - d) / (c + d), where c = 1 - s is what was changed: below 0 exactly where the edit succeeds truly, 1 where
+        nothing is lost, as of the source as it is, and -1 where nothing was changed. Of all that holds the source as it is
+        would have the least difference c - d, and a search for less could not leave it.
+    """
+    changed, lost = 1 - alike, max(0.0, (before - after) / before) if before > 0 else 0.0
+    return (changed - lost) / (changed + lost) if lost > 0 else 1.0
+
+
 def needed() -> Any:
     """The class of sacrebleu that computes chrF.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pytest_robust.data.examples import Examples, Text
 from pytest_robust.errors import ModelError, PreflightError
 from pytest_robust.models import similarity
-from pytest_robust.models.pairs import CLASSES, VALUES, Holds, Reader
+from pytest_robust.models.pairs import CLASSES, PROPORTIONATE, VALUES, Holds, Reader
 from pytest_robust.models.text_function import TextFunction
 
 
@@ -28,18 +28,21 @@ class TranslatorFunction(Reader, TextFunction):
     ) -> None:
         """
         Args:
-            function: from a list of texts to a list of as many. holds: ``"chrf>=0.4"`` or ``"consistency>=0.7"``, see
-                ``Translator``; a likelihood nothing is known of. name: in reports.
+            function: from a list of texts to a list of as many. holds: ``"chrf>=0.4"``, ``"consistency>=0.7"`` or
+                ``"proportionate"``, see ``Translator``; a likelihood nothing is known of. name: in reports.
 
         Raises:
             ModelError: not a function, or no such condition, or sacrebleu is not installed.
         """
-        self._holds = Holds.parse(holds)
-        if self._holds.form not in VALUES:
-            raise ModelError(f"holds={holds!r}: a function has no likelihood; use 'chrf>=0.4' or 'consistency>=0.7'")
+        self._holds = Holds.parse(holds, (PROPORTIONATE,))
+        if not self._holds.by_chrf:
+            raise ModelError(
+                f"holds={holds!r}: a function has no likelihood; use 'chrf>=0.4', 'consistency>=0.7' or 'proportionate'"
+            )
         similarity.needed()
         super().__init__(function, CLASSES, name=name)
         self._wanted: list[str] = []
+        self._before: list[float] = []
 
     def encode(self, examples: Examples) -> Examples:
         encoded = super().encode(examples)
@@ -49,14 +52,23 @@ class TranslatorFunction(Reader, TextFunction):
         with self.isolated():
             # Each alone, as the translations of edited sources are verified.
             self._wanted = [one["reference"] or self.translate([one[self.read_as]])[0] for one in said]
+            if self._holds.form == PROPORTIONATE:
+                own = [self.translate([text])[0] for text in self._texts]
+                self._before = list(map(similarity.chrf, own, self._wanted))
         return encoded
 
     def judged(self, texts: Sequence[Text], rows: Sequence[int]) -> Tensor:
         """(B, 2) logits (m, 0), m how far the value of each translation lies above the limit."""
-        value = VALUES[self._holds.form]
-        found = zip(self.translate(texts), rows, strict=True)
-        margin = [value(written, self._wanted[row]) - self._holds.limit for written, row in found]
+        found = zip(texts, self.translate(texts), rows, strict=True)
+        margin = [self._value(*one) - self._holds.limit for one in found]
         return torch.tensor([[m, 0.0] for m in margin], dtype=torch.float64)
+
+    def _value(self, text: Text, written: str, row: int) -> float:
+        """What has to reach the limit, of a text in place of the source ``row``, and of what is written for it."""
+        if self._holds.form != PROPORTIONATE:
+            return VALUES[self._holds.form](written, self._wanted[row])
+        alike = similarity.chrf(str(text), str(self._texts[row]))
+        return similarity.proportion(alike, self._before[row], similarity.chrf(written, self._wanted[row]))
 
     def translate(self, texts: Sequence[Text]) -> list[str]:
         """The function's translations of texts.
