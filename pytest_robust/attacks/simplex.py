@@ -24,9 +24,10 @@ class SimplexPGD(BaseAttack):
     projected gradient descent", 2024, algorithm 1), for a suffix or any other edits.
 
     As in ``RelaxedPGD`` options have weights, and every other point is a text: at each site the option of the largest
-    weight. From random weights on, a step is Adam's. What is left of 1 at a site is the weight of the text as it is. A
-    second projection (algorithm 3) keeps weights from being spread evenly, more and more as the run goes on, so that the
-    text lies close to them. Where no text was better for long, the run goes on from the best.
+    weight. From random weights on, a step is Adam's, but for one scale for all weights of a text: with one for each, what
+    hardly matters moves as far as what does. What is left of 1 at a site is the weight of the text as it is. A second
+    projection (algorithm 3) keeps weights from being spread evenly, more and more as the run goes on, so that the text lies
+    close to them. Where no text was better for long, the run goes on from the best.
 
     Attributes:
         loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: points tried per run, half of them texts, which cost no backward
@@ -37,9 +38,9 @@ class SimplexPGD(BaseAttack):
     loss: str = "margin"
     n_steps: int = 100
     n_restarts: int = 1
-    step_size: float = 0.11
+    step_size: float = 0.5
     entropy: float = 0.4
-    patience: int = 25
+    patience: int = 8
     label: str = "simplex-pgd"
 
     roams = True
@@ -65,7 +66,7 @@ class SimplexPGD(BaseAttack):
         live.x = random_weights(live)
         nothing, lowest = torch.zeros_like(live.x), torch.full((len(live),), -torch.inf, device=live.x.device)
         live.state = {
-            "weights": live.x, "mean": nothing, "square": nothing, "age": torch.zeros_like(live.step),
+            "weights": live.x, "mean": nothing, "square": nothing[:, 0, 0], "age": torch.zeros_like(live.step),
             "best": nothing, "best_loss": lowest, "since": torch.zeros_like(live.step),
         }  # fmt: skip
 
@@ -77,7 +78,8 @@ class SimplexPGD(BaseAttack):
         self._step(live, grad, ~text)
         stale = state["since"] >= self.patience
         nothing = torch.zeros_like(live.x)
-        replaced(state, stale, live, weights=state["best"], mean=nothing, square=nothing, age=torch.zeros_like(live.step))
+        afresh = {"mean": nothing, "square": nothing[:, 0, 0], "age": torch.zeros_like(live.step)}
+        replaced(state, stale, live, weights=state["best"], **afresh)
         state["since"] = torch.where(stale, 0, state["since"])
         whole = threat.maximise(state["weights"], live.region)
         live.x = torch.where(live.rows(self._at_text(live.step + 1)), whole, state["weights"])
@@ -89,9 +91,9 @@ class SimplexPGD(BaseAttack):
         along = torch.where(there, grad / live.rows(torch.where(largest > 0, largest, 1.0)), 0.0)
         age = state["age"] + 1
         mean = _DECAY[0] * state["mean"] + (1 - _DECAY[0]) * along
-        square = _DECAY[1] * state["square"] + (1 - _DECAY[1]) * along**2
-        corrected = mean / live.rows(1 - _DECAY[0] ** age), square / live.rows(1 - _DECAY[1] ** age)
-        moved = state["weights"] + self.step_size * corrected[0] / (corrected[1].sqrt() + 1e-8)
+        square = _DECAY[1] * state["square"] + (1 - _DECAY[1]) * along.abs().flatten(1).amax(1) ** 2
+        scale = (square / (1 - _DECAY[1] ** age)).sqrt() + 1e-8
+        moved = state["weights"] + self.step_size * mean / live.rows((1 - _DECAY[0] ** age) * scale)
         spread = spread_out(torch.where(there, moved, 0.0), live.region)
         share = self.entropy * (2 * live.step / self.n_steps).clamp_max(1).to(spread.dtype)
         weights = spread_out(pointed(spread, live.rows(share)), live.region)
