@@ -10,12 +10,10 @@ import pytest
 from projects import ARGUMENTS
 
 # Before pytest runs inside a test: it forgets the modules that it imports itself.
-from pytest_robust.conformance import networks
+from pytest_robust.conformance import networks  # noqa: F401
 from pytest_robust.evaluation import retry  # noqa: F401
 from pytest_robust.evaluation.passes import Passes
 from pytest_robust.store import witness
-
-networks.trained()  # so that what torch imports to train is imported here
 
 # What the net is depends on the text in a file, as weights do.
 NETS = """

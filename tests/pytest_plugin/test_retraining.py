@@ -13,8 +13,6 @@ from safetensors.torch import load_file
 from pytest_robust import retraining  # noqa: F401
 from pytest_robust.conformance import networks
 
-networks.trained()
-
 TESTS = """
 import pytest, torch
 from pytest_robust.conformance import networks

@@ -12,9 +12,9 @@ from projects import ARGUMENTS
 
 import pytest_robust.cli.merge
 from pytest_robust.cli import main
-from pytest_robust.conformance import networks
 
 # A run inside a test forgets the modules that it imported itself.
+from pytest_robust.conformance import networks  # noqa: F401
 from pytest_robust.reports import share  # noqa: F401
 from pytest_robust.store import sharded  # noqa: F401
 
@@ -59,14 +59,8 @@ def test_it(robust): robust(net, data, eps="0.05", attacks=quick, min_accuracy=0
 """
 
 
-@pytest.fixture(scope="session")
-def whole_torch():
-    """Training imports parts of torch that cannot be imported twice: before any run inside a test."""
-    networks.trained()
-
-
 @pytest.fixture
-def project(pytester, monkeypatch, whole_torch):
+def project(pytester, monkeypatch):
     pytester.makepyfile(setup_net=NET)
     pytester.syspathinsert()
 

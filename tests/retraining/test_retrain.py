@@ -36,9 +36,14 @@ def test_a_failing_model_becomes_one_that_passes_the_same_check():
     assert "best" in str(found)
 
 
-@pytest.mark.parametrize("method", ["nfgsm", "pgd", "pgd2", "trades", "mart", "free", "consistency"])
-def test_every_method_gains(method):
-    found = retrain(trained(), TRAIN, THREAT, method=method, epochs=15, batch_size=40, val_data=VAL)
+# With the betas of the papers, 6 and 5, so short a training of so small a network has its ups and downs, and where it ends
+# is decided by rounding: not the same on every processor.
+@pytest.mark.parametrize(
+    ("method", "beta"),
+    [("nfgsm", None), ("pgd", None), ("pgd2", None), ("trades", 2.0), ("mart", 2.0), ("free", None), ("consistency", None)],
+)
+def test_every_method_gains(method, beta):
+    found = retrain(trained(), TRAIN, THREAT, method=method, beta=beta, epochs=15, batch_size=40, val_data=VAL)
     first, best = found.looks[0], found.looks[found.best]
     assert best.robust > first.robust + 10
     assert best.clean >= first.clean - 2

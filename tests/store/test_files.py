@@ -39,7 +39,7 @@ def test_a_file_that_is_not_there_is_no_damage(tmp_path):
         files.read_arrays(tmp_path / "none")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_every_flipped_bit_is_seen(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("bits") / "a.safetensors"

@@ -14,7 +14,7 @@ from pytest_robust.evaluation.alone import attack_alone
 from pytest_robust.strategies import AttackConfig, assert_robust, attacks, breaks, configurations, indices
 
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
-FEW = settings(max_examples=20, deadline=None, database=None, derandomize=True, phases=PHASES)
+FEW = settings(max_examples=20, database=None, derandomize=True, phases=PHASES)
 
 
 class Sum(nn.Module):
@@ -53,7 +53,7 @@ def test_shrinks_to_the_weakest_breaking_attack(norm, largest, levels, row, weak
 
 
 def test_nothing_is_found_below_the_budget_that_breaks():
-    @settings(max_examples=15, deadline=None, database=None)
+    @settings(max_examples=15, database=None)
     @given(attack=attacks(max_eps="6/64", max_steps=3))
     def survives(attack):
         assert_robust(MODEL, X[1], Y[1], attack)

@@ -9,7 +9,7 @@ from hypothesis import find, given, settings
 from pytest_robust import Negation, Photometric, Spatial, ThreatError
 from pytest_robust.strategies import ImageTransform, assert_invariant, attacks, image_transforms
 
-QUICK = settings(database=None, derandomize=True, max_examples=200, deadline=None)
+QUICK = settings(database=None, derandomize=True, max_examples=200)
 IMAGE = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
 BOTH = (Spatial(degrees=20, shift=0.25), Photometric(brightness="0.2", contrast=0.5))
 

@@ -67,7 +67,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=seeds, features=st.integers(1, 12))
 def test_the_maximiser_is_the_best_linear_answer(norm: str, seed: int, features: int):
     origin, g = instance(seed, features)
@@ -81,7 +81,7 @@ def test_the_maximiser_is_the_best_linear_answer(norm: str, seed: int, features:
     assert reached == pytest.approx(exact, rel=1e-6, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=seeds, features=st.integers(1, 12))
 def test_a_short_l0_step_exchanges_one_feature_and_never_loses(seed: int, features: int):
     origin, g = instance(seed, features)
@@ -95,7 +95,7 @@ def test_a_short_l0_step_exchanges_one_feature_and_never_loses(seed: int, featur
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=seeds, features=st.integers(1, 12))
 def test_the_projection_is_the_nearest_point(norm: str, seed: int, features: int):
     origin, direction = instance(seed, features)
@@ -112,7 +112,7 @@ def test_the_projection_is_the_nearest_point(norm: str, seed: int, features: int
     assert here == pytest.approx(farthest, rel=1e-6, abs=1e-8)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=seeds, features=st.integers(1, 6))
 def test_the_l0_projection_is_the_best_of_all_choices_of_features(seed: int, features: int):
     origin, direction = instance(seed, features)
@@ -130,7 +130,7 @@ def test_the_l0_projection_is_the_best_of_all_choices_of_features(seed: int, fea
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("norm", NORMS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=seeds, features=st.integers(1, 40))
 def test_a_sealed_point_is_strictly_inside(norm: str, dtype: torch.dtype, seed: int, features: int):
     origin, direction = instance(seed, features, dtype)
@@ -155,7 +155,7 @@ def test_a_sealed_point_is_strictly_inside(norm: str, dtype: torch.dtype, seed: 
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=seeds, scale=st.sampled_from([2.0**-100, 2.0**-30, 2.0**30, 2.0**100]))
 def test_the_scale_of_the_gradient_does_not_matter(norm: str, seed: int, scale: float):
     origin, g = instance(seed, 9, torch.float32)
@@ -188,7 +188,7 @@ def test_zero_budget_is_the_clean_point(norm: str):
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_sealed_points_are_inside_in_exact_arithmetic(norm: str, dtype: torch.dtype, offset: float, seed: int):
     rng = np.random.default_rng(seed)
