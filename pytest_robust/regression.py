@@ -72,6 +72,10 @@ class Paired:
             self.newly_broken, self.newly_robust, self.n, z
         )
 
+    def unchanged(self, margin: float, z: float) -> int:
+        """So many examples pass where none changes: there the upper limit is z^2 / (n + z^2)."""
+        return math.floor(z**2 * (1 - margin) / margin) + 1
+
     @property
     def p_value(self) -> float:
         """One-sided, of "there is no drop": Tango's statistic at 0, which is McNemar's. Half of it lies above no change.
@@ -122,8 +126,8 @@ class PairedMeans:
         """Two-sided interval of the drop: Student's, each limit with one text more than there is.
 
         Values that do not vary say nothing of those not seen. So the upper limit counts one more text that lost all it
-        could, and a drop is not ruled out by few texts that are alike; the lower limit one that lost nothing, and no drop is
-        proved by two. Of values 0 and 1 both are about those of Tango's interval: without any change, z^2 / (n + z^2).
+        could, and a drop is not ruled out by few texts that are alike; the lower limit one that gained all it could, and
+        none is proved by them. Without any change it is about Tango's interval for as many examples.
 
         Raises:
             ValueError: confidence is no probability between 0 and 1.
@@ -131,21 +135,29 @@ class PairedMeans:
         if not 0 < confidence < 1:
             raise ValueError(f"confidence lies between 0 and 1, got {confidence!r}; 90 % is 0.9")
         student = _student(NormalDist().inv_cdf((1 + confidence) / 2), self.n)
-        (low, low_error), (high, high_error) = self._with(0), self._with(1)
+        (low, low_error), (high, high_error) = self._with(-1), self._with(1)
         return max(-1.0, low - student * low_error), min(1.0, high + student * high_error)
 
     @property
     def p_value(self) -> float:
         """One-sided, of "there is no drop", by the statistic of the lower limit."""
-        drop, error = self._with(0)
-        z = _normal(abs(drop) / error, self.n) if error else 0.0
+        drop, error = self._with(-1)
+        z = _normal(abs(drop) / error, self.n)
         return math.erfc(math.copysign(z, drop) / math.sqrt(2)) / 2
 
     def _with(self, fall: int) -> tuple[float, float]:
         """The mean, and its standard error, with one more text whose value fell by so much."""
         mean = (self.n * self.drop + fall) / (self.n + 1)
-        square = (self.n * self.flip_rate + fall) / (self.n + 1)
-        return mean, math.sqrt(max(0.0, square - mean * mean) / self.n)
+        square = (self.n * self.flip_rate + 1) / (self.n + 1)
+        # All texts like this one: as little spread as there is in numbers of this kind.
+        return mean, math.sqrt(max(1e-12, square - mean * mean) / self.n)
+
+    def unchanged(self, margin: float, z: float) -> int:
+        """So many texts pass where none changes: more than (1 + Student's quantile) / margin."""
+        n = 1
+        while (1 + _student(z, n)) / (n + 1) >= margin:
+            n += max(1, n // 64)
+        return n
 
 
 @dataclass(frozen=True)
@@ -187,12 +199,12 @@ class Change:
 
         To pass, the drop seen must lie at least ``z`` standard errors below the margin. Where nothing has dropped the
         standard error is sqrt(flip rate / n), and in 80 % of all cases the drop seen is below ``z80`` standard errors. So
-        margin = (z + z80) sqrt(flip rate / n), which at a confidence of 0.90 is n = 6.18 flip rate / margin^2. Without any
-        flip the upper limit is z^2 / (n + z^2), and that must be below the margin, too.
+        margin = (z + z80) sqrt(flip rate / n), which at a confidence of 0.90 is n = 6.18 flip rate / margin^2. The upper
+        limit without any flip must be below the margin, too.
         """
         z, power = (NormalDist().inv_cdf(p) for p in ((1 + self.confidence) / 2, _POWER))
         flips = (z + power) ** 2 * self.paired.flip_rate / self.margin**2
-        return math.floor(max(flips, z**2 * (1 - self.margin) / self.margin)) + 1
+        return max(math.floor(flips) + 1, self.paired.unchanged(self.margin, z))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 WAIVABLE = (
     "mode", "probabilities", "chance", "one-class", "constant", "gradient", "unit",
-    "gradients", "finite", "verified", "votes", "room", "determinism", "batch-independence",
+    "gradients", "finite", "verified", "votes", "room", "references", "determinism", "batch-independence",
     "slope", "cut-off", "convergence", "black-box", "planted", "huge-budget",
 )  # fmt: skip
 """Not ``inputs``: it leaves nothing that could be evaluated. Not ``bounds``: the attack would stay in the wrong box, and

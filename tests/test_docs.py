@@ -24,7 +24,7 @@ from pytest_robust.evaluation import beyond, controls, health, preflight, probes
 from pytest_robust.evaluation.retry import retry
 from pytest_robust.evaluation.schedule import PROFILES
 from pytest_robust.pytest_plugin import options
-from pytest_robust.reports import monotone
+from pytest_robust.reports import mean, monotone
 from pytest_robust.store.held import Held
 from pytest_robust.store.witness import save_witness
 
@@ -345,8 +345,10 @@ def test_reference_has_every_profile_as_it_is():
 def test_verdicts_names_every_finding_and_no_other():
     table = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8").split("| finding |")[1].split("## Errors")[0]
     named = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
-    code = "".join(map(inspect.getsource, (beyond, controls, health, preflight, probes, monotone)))
-    made = re.findall(r"(?:(?:HealthCheck|self\._check|findings\.stop|findings\.add)\(|\"name\":)\s*\"([\w-]+)\"", code)
+    code = "".join(map(inspect.getsource, (beyond, controls, health, preflight, probes, monotone, mean)))
+    made = re.findall(
+        r"(?:(?:HealthCheck|_finding|self\._check|findings\.stop|findings\.add)\(|\"name\":)\s*\"([\w-]+)\"", code
+    )
     assert sorted(named) == sorted(set(made))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ def fluctuation(
 
     Raises:
         ValueError: samples or n is no whole number above 0. ThreatError: not edits. PreflightError: the data cannot be read.
-        ModelError: a model that neither retrieves nor translates, or sacrebleu is not installed.
+        ModelError: a model that neither retrieves nor translates, or gives no numbers, or sacrebleu is not installed.
     """
     began = time.perf_counter()
     for what, value in (("samples", samples), ("n", n)):
@@ -79,15 +80,18 @@ def fluctuation(
     texts = [str(text) for text in examples.inputs]
     with full_precision(), model.isolated():
         encoded = edited.encode(examples)
-        fixed = sum(not _editable(edited, encoded, row) for row in range(len(encoded)))
+        fixed = tuple(row for row in range(len(encoded)) if not _editable(edited, encoded, row))
         changed = [_edited(edited, encoded, threat, seed, number) for number in range(int(samples))]
         if isinstance(model, (Translator, TranslatorFunction)):
             clean, *translations = [model.translate(each) for each in (texts, *changed)]
-            references = _references(data)
-            found = _of_translations(texts, [references[row] for row in rows], clean, changed, translations)
+            said = _references(data)
+            references = [said[row] for row in rows]
+            found = _of_translations(texts, references, clean, changed, translations)
+            ids, among = _with_references(examples.ids, references), ""
         else:
-            rankings = [ranked(model.scores(each).cpu()) for each in (texts, *changed)]
+            rankings = [_ranked(model.scores(each).cpu(), each) for each in (texts, *changed)]
             found = {"metrics": _of_rankings(model.corpus.grades(examples), rankings[0], rankings[1:])}
+            ids, among = examples.ids, f" of {model.corpus.named}"
     return Fluctuation(
         threat=threat.summary(),
         k=int(samples),
@@ -95,8 +99,9 @@ def fluctuation(
         fixed=fixed,
         model=model.name,
         device=str(model.device),
-        ids=examples.ids,
+        ids=ids,
         of=len(whole),
+        among=among,
         texts=tuple(texts),
         edits=tuple(map(tuple, changed)),
         cost=Cost((1 + int(samples)) * len(examples), 0, time.perf_counter() - began),
@@ -106,20 +111,23 @@ def fluctuation(
 
 
 def _of_rankings(grades: Tensor, clean: Tensor, rankings: list[Tensor]) -> dict[str, Metric]:
-    judged = (grades > 0).any(1)
+    judged, documents = (grades > 0).any(1), clean.shape[1]
     metrics: dict[str, Metric] = {}
     quality: dict[str, Callable[[Tensor], Tensor]] = {
         "ndcg@10": lambda ranking: ndcg(ranking, grades, 10),
         "mrr@10": lambda ranking: reciprocal_rank(ranking, grades, 10),
-        "recall@100": lambda ranking: recall(ranking, grades, 100),
     }
-    for name, metric in quality.items() if bool(judged.any()) else ():
-        metrics[name] = _metric(name, metric, clean, rankings, judged)
     stability: dict[str, Callable[[Tensor], Tensor]] = {
-        "overlap@10": lambda ranking: overlap(ranking, clean, min(10, clean.shape[1])),
         "rbo": lambda ranking: rbo(ranking, clean),
         "top-1": lambda ranking: (ranking[:, 0] == clean[:, 0]).double(),
     }
+    # Of no more documents than that nothing could ever be lost.
+    if documents > 100:
+        quality["recall@100"] = lambda ranking: recall(ranking, grades, 100)
+    if documents > 10:
+        stability["overlap@10"] = lambda ranking: overlap(ranking, clean, 10)
+    for name, metric in quality.items() if bool(judged.any()) else ():
+        metrics[name] = _metric(name, metric, clean, rankings, judged)
     for name, metric in stability.items():
         metrics[name] = _metric(name, metric, clean, rankings, torch.ones_like(judged))
     return metrics
@@ -160,6 +168,25 @@ def _references(data: object) -> list[str | None]:
     return [None if isinstance(item, str) else item[1] for item in cast("Sequence[Any]", data)]
 
 
+def _with_references(ids: Sequence[str], references: Sequence[str | None]) -> tuple[str, ...]:
+    """Content ids of sources together with their references: held against others the same translation is another figure."""
+    return tuple(
+        id if reference is None else hashlib.blake2b(f"{id}:{reference}".encode(), digest_size=8).hexdigest()
+        for id, reference in zip(ids, references, strict=True)
+    )
+
+
+def _ranked(scores: Tensor, texts: Sequence[str]) -> Tensor:
+    """Raises ModelError where the model gives no scores: in order they would still come, that of the corpus."""
+    bad = (~scores.isfinite().all(1)).nonzero().flatten().tolist()
+    if bad:
+        raise ModelError(
+            f"the model returned NaN or infinity for {len(bad)} of {len(texts)} texts, such as {texts[bad[0]]!r:.120}; such "
+            "results have no order: mend the model there first"
+        )
+    return ranked(scores)
+
+
 def _metric(
     name: str,
     metric: Callable[[Tensor], Tensor],
@@ -168,9 +195,9 @@ def _metric(
     having: Tensor,
 ) -> Metric:
     """Of the queries ``having`` it, (n,) bool."""
-    samples = torch.stack([metric(ranking)[having] for ranking in rankings], 1)
-    values = metric(clean)[having].double().numpy()
-    return Metric(name, values, samples.double().numpy(), _rows(having.numpy()))
+    # Sums of parts: without rounding nothing lost would be 0.9999999999999999.
+    values, *samples = (metric(ranking)[having].double().numpy().round(12) for ranking in (clean, *rankings))
+    return Metric(name, values, np.stack(samples, 1), _rows(having.numpy()))
 
 
 def _rows(having: npt.NDArray[np.bool_]) -> tuple[int, ...]:

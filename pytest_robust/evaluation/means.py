@@ -104,13 +104,15 @@ class Fluctuation:
 
     Attributes:
         metrics: by name. Of retrieval ``"ndcg@10"``, ``"mrr@10"`` and ``"recall@100"`` of queries with judgements;
-            ``"overlap@10"``, ``"rbo"`` (p = 0.9) and ``"top-1"``, how much of the results of the query as it is stays, of
-            all. Of translation ``"chrf"`` of sources with references, and ``"consistency"``, see ``Translator``, of all.
+            ``"rbo"`` (p = 0.9), ``"top-1"`` and ``"overlap@10"``, how much of the results of the query as it is stays, of
+            all; recall and overlap only where there are more documents than that. Of translation ``"chrf"`` of sources
+            with references, and ``"consistency"``, see ``Translator``, of all.
         threat: the edits. k: how many random edits of each text: the worst of k is of no use without it. seed: of them.
-        fixed: texts in which nothing can be edited; they count as stable.
-        model, device: what was asked, and where. ids: the content ids of the texts. of: how many there were to choose from.
+        fixed: which of the texts have nothing that can be edited; they count as stable.
+        model, device: what was asked, and where. ids: of the content of the texts, and of what they are held against.
+        of: how many there were to choose from. among: the documents.
         texts, edits: as they are, and k times edited.
-        cost: one forward pass for each text asked. identity: what was measured, as digests.
+        cost: one forward pass for each text measured. identity: what was measured, as digests.
         hallucinations: of sources with references, those whose translation has a chrF of 0.4 at least, and after the worst
             of the edits less than 0.1; None elsewhere.
         true_successes: of the same, those of which an edit costs a larger share of chrF than it changes of the source
@@ -122,11 +124,12 @@ class Fluctuation:
     threat: ThreatSummary
     k: int
     seed: int
-    fixed: int
+    fixed: tuple[int, ...]
     model: str
     device: str
     ids: tuple[str, ...]
     of: int
+    among: str
     texts: tuple[str, ...]
     edits: tuple[tuple[str, ...], ...]
     cost: Cost
@@ -152,7 +155,7 @@ class Fluctuation:
             clean=rounded(metric.per_query),
             robust=rounded(metric.worst_edits),
             threat=self.threat,
-            objective=name,
+            objective=f"{name}{self.among}",
             seed=self.seed,
             schedule=(f"{self.k} random edits",),
             digest=self.identity.attack,
@@ -176,7 +179,7 @@ class Fluctuation:
         return sorted(found, key=lambda worst: (worst.after - worst.before, self.ids[worst.row]))
 
     def __str__(self) -> str:
-        fixed = f"; nothing can be edited in {self.fixed} of them" if self.fixed else ""
+        fixed = f"; nothing can be edited in {len(self.fixed)} of them" if self.fixed else ""
         head = f"{self.threat}, {self.k} random edits of each text, seed {self.seed}{fixed}"
         lines = [head, *map(repr, self.metrics.values())]
         if self.hallucinations is not None:

@@ -156,7 +156,8 @@ class Prepared(Opened):
         """The fields of an ``Evaluation`` that no attack has a say in."""
         return {
             "model": self.model.name,
-            "objective": self.objective.name,
+            # Of a model that says whether something holds: what, or two evaluations of other questions would compare.
+            "objective": ", ".join(filter(None, (self.objective.name, getattr(self.adapted, "question", "")))),
             "seed": self.seed,
             "schedule": self.schedule,
             "device": str(self.model.device),

@@ -99,9 +99,9 @@ class Search:
         if strange:
             self._note(self.observed.not_a_number, grad.isnan().flatten(1).any(1), slots.tasks)
             grad = grad.nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)
-        fresh = [i for i, steps in enumerate(slots.steps) if steps == 0 and asked[i]]
+        fresh = [i for i, steps in enumerate(slots.steps) if steps == 0]
         if fresh:
-            self._look_at_gradients(grad, slots, fresh)
+            self._look_at_starts(grad, slots, fresh, [asked[i] for i in fresh])
         if broken:
             self._remember(slots.at(broken))
             staying = [i for i in range(len(slots.tasks)) if i not in set(broken)]
@@ -175,13 +175,14 @@ class Search:
         accepted = self.confirm(slots.at(claims).live, [slots.tasks[i].row for i in claims])
         return [i for i, sure in zip(claims, accepted, strict=True) if sure], odd
 
-    def _look_at_gradients(self, grad: Tensor, slots: _Slots, fresh: list[int]) -> None:
-        """At the start of a run: is there anything to follow where the example may move?"""
+    def _look_at_starts(self, grad: Tensor, slots: _Slots, fresh: list[int], asked: Sequence[bool]) -> None:
+        """At the start of a run: may the example move, and where a gradient was asked for, is there anything to follow?"""
         region, tasks = slots.live.region, [slots.tasks[i] for i in fresh]
         movable = (region.upper[fresh] > region.lower[fresh]) & (region.radius[fresh].flatten(1).amax(1) > 0).view(
             -1, *[1] * (grad.ndim - 1)
         )
-        self.observed.tried.update(task.row for task in tasks)
+        self.observed.tried.update(task.row for task, asks in zip(tasks, asked, strict=True) if asks)
+        # Of those who did not ask it is all zeros.
         self._note(self.observed.usable, ((grad[fresh] != 0) & movable).flatten(1).any(1), tasks)
         self._note(self.observed.immovable, ~movable.flatten(1).any(1), tasks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,11 @@ class Corpus:
             texts.append(prefix + query)
             references.append(json.dumps({"query": texts[-1], "relevant": grades}, sort_keys=True))
         return Examples.of(texts, torch.zeros(len(texts), dtype=torch.int64), CLASSES, references)
+
+    @property
+    def named(self) -> str:
+        """``12 documents (3fa2c1)``: how many, and a digest of their ids: among others the same query finds other ones."""
+        return f"{len(self.ids)} documents ({hashlib.blake2b(json.dumps(sorted(self.ids)).encode()).hexdigest()[:6]})"
 
     def relevant(self, reference: str) -> Tensor:
         """(N,) what this reference calls relevant, as the condition has it."""

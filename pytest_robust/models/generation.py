@@ -71,6 +71,7 @@ class Writer(Reader, EmbeddedText):
         self._holds = Holds.parse(holds, self.words)
         if self._holds.by_chrf:
             similarity.needed()
+        self.question = holds
         self._targets: dict[int, Target] = {}
         super().__init__(module, tokenizer, device=device, spans=spans)
         # A decoder with a table of positions can write no more than that has.

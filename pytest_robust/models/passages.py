@@ -67,7 +67,7 @@ class Passages(Encoder):
     Data is a list of passages.
 
     Attributes:
-        corpus: the documents. queries: the same for the queries. holds: what has to hold.
+        corpus: the documents. queries: the same for the queries. holds: what has to hold, written ``condition``.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Passages(Encoder):
         if isinstance(queries, str) or not queries or not all(isinstance(query, str) and query.strip() for query in queries):
             raise ModelError(f"queries={queries!r:.60}: give a list of texts, of which none is empty")
         super().__init__(module, tokenizer, pooling=pooling, device=device, spans=past(document_prefix, spans))
-        self.holds, self._prefix = Out.parse(holds), document_prefix
+        self.holds, self.condition, self._prefix = Out.parse(holds), holds, document_prefix
         with self.isolated():
             self.corpus = Corpus.of(
                 corpus,
@@ -117,6 +117,11 @@ class Passages(Encoder):
         self._last = self.corpus.scores(asked).topk(self.holds.k, dim=1).values[:, -1]
         vectors = torch.nn.functional.normalize(asked, dim=1) if self.corpus.cosine else asked
         self.queries = replace(self.corpus, ids=tuple(queries), vectors=vectors)
+
+    @property
+    def question(self) -> str:
+        """What has to hold, of which documents and how many queries."""
+        return f"{self.condition} of {self.corpus.named} and {len(self.queries.ids)} queries"
 
     def read(self, data: object) -> Examples:
         """Examples of passages.

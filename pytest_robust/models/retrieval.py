@@ -81,6 +81,11 @@ class Retriever(Encoder):
                 device=self.device,
             )
 
+    @property
+    def question(self) -> str:
+        """What has to hold, of which documents."""
+        return f"{self.corpus.holds.text} of {self.corpus.named}"
+
     def read(self, data: object) -> Examples:
         """Examples of ``(query, relevant)``, or of queries alone; see ``Corpus.read``."""
         return self.corpus.read(data, self._prefix)
@@ -152,6 +157,11 @@ class RetrieverFunction(TextFunction):
                 prefix=document_prefix,
                 device=self.device,
             )
+
+    @property
+    def question(self) -> str:
+        """What has to hold, of which documents."""
+        return f"{self.corpus.holds.text} of {self.corpus.named}"
 
     def read(self, data: object) -> Examples:
         """Examples of ``(query, relevant)``, or of queries alone; see ``Corpus.read``."""

@@ -34,7 +34,7 @@ class TranslatorFunction(Reader, TextFunction):
         Raises:
             ModelError: not a function, or no such condition, or sacrebleu is not installed.
         """
-        self._holds = Holds.parse(holds, (PROPORTIONATE,))
+        self.question, self._holds = holds, Holds.parse(holds, (PROPORTIONATE,))
         if not self._holds.by_chrf:
             raise ModelError(
                 f"holds={holds!r}: a function has no likelihood; use 'chrf>=0.4', 'consistency>=0.7' or 'proportionate'"

@@ -72,19 +72,24 @@ class Book:
             return
         again, weak = reproduce(self.item, self.settings, self.budget), evaluation.weakest
         replay = f"{again} --robust-replay {weak.index}" if weak is not None and self._is_kept(evaluation) else None
-        self.keep(record(evaluation, id) | {"replay": replay}, evaluation, asked, family)
+        self.keep(record(evaluation, id) | {"replay": replay}, evaluation, asked, family, metrics=1)
         self.checks.evaluations[id] = evaluation
         self.item.config.hook.pytest_robust_result(config=self.item.config, item=self.item, result=evaluation)
 
-    def keep(self, check: Record, outcomes: Evaluation | Outcomes, asked: Asked, family: str | None) -> None:
+    def keep(
+        self, check: Record, outcomes: Evaluation | Outcomes, asked: Asked, family: str | None, *, metrics: int
+    ) -> None:
         """Complete a record with what the test and the run say of it.
+
+        Args:
+            metrics: so many checks come of this call.
 
         Raises:
             BaselineError: the baseline of the check cannot be read.
         """
         items = self.item.session.items
         # Robust and clean accuracy, of each robust test of the session.
-        accuracies = 2 * sum(FIXTURE in getattr(item, "fixturenames", ()) or without_file(item) for item in items)
+        accuracies = 2 * metrics * sum(FIXTURE in getattr(item, "fixturenames", ()) or without_file(item) for item in items)
         check = {"replay": None} | check | {
             "tier": self.declared.tier or "critical",
             # Others have one, so that this has none may be a slip.

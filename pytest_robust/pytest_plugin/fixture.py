@@ -248,6 +248,7 @@ class Robust:
         confidence: Number | None = None,
         n: int | None = None,
         seed: int | None = None,
+        waive: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> Fluctuation:
         """Measure what random edits do to retrieval or translation; a floor is of the mean over the worst edits of texts.
@@ -259,10 +260,11 @@ class Robust:
             model, data, threat, samples, n, seed: see ``pytest_robust.fluctuation``. norm, eps: as in ``robust(...)``.
             min_ndcg, min_consistency: the floors. confidence: with it the lower limit of the bootstrap interval must reach
                 the floor, else the figure itself.
-            max_drop, name: see ``robust(...)``.
+            max_drop, waive, name: see ``robust(...)``.
 
         Raises:
-            AssertionError: a floor is missed. pytest.UsageError, RobustError: see ``robust(...)``.
+            AssertionError: a floor is missed, or met by texts that nothing was tried on. pytest.UsageError, RobustError: see
+                ``robust(...)``.
         """
         __tracebackhide__ = True
         from pytest_robust import fluctuation
@@ -276,7 +278,7 @@ class Robust:
                 shards.refuse(self._settings, id, "fluctuation")
                 asked = self._reader.asked(
                     model, threat, norm=norm, eps=eps, n=n, seed=seed, confidence=confidence, max_drop=max_drop,
-                    min_ndcg=min_ndcg, min_consistency=min_consistency,
+                    min_ndcg=min_ndcg, min_consistency=min_consistency, waive=waive,
                 )  # fmt: skip
                 self._compare_with_id(asked.threat)
                 seed, n, profile = (asked.options[option] for option in ("seed", "n", "profile"))
@@ -285,8 +287,9 @@ class Robust:
                 floors = measured.gated(found, asked.chosen)
                 sure = self._settings.first("confidence", asked.chosen.confidence)
                 ids = {metric: self._book.id(metric if name is None else f"{name}::{metric}") for metric in floors}
-                for check in measured.records(found, floors, ids, sure, profile):
-                    self._book.keep(check, found.outcomes(check["metric"]), asked, self._book.family(check["id"]))
+                for check in measured.records(found, floors, ids, sure, profile, asked.options["waive"] or {}):
+                    outcomes, family = found.outcomes(check["metric"]), self._book.family(check["id"])
+                    self._book.keep(check, outcomes, asked, family, metrics=len(floors))
             self._checks.fluctuations[id] = found, tuple(ids.values())
         found, own = self._checks.fluctuations[id]
         for gated in own:

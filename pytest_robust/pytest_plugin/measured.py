@@ -50,8 +50,9 @@ def records(
     ids: Mapping[str, str],
     confidence: float | None,
     profile: str,
+    waive: Mapping[str, str],
 ) -> Iterable[Record]:
-    """A record for each metric that is gated; ``ids``: what each is called."""
+    """A record for each metric that is gated; ``ids``: what each is called. The others are as in ``mean_record``."""
     for name, floor in floors.items():
         value, sure = (None, None) if floor is None else (float(floor), confidence)
-        yield mean_record(found, name, ids[name], floor=value, confidence=sure, profile=profile)
+        yield mean_record(found, name, ids[name], floor=value, confidence=sure, profile=profile, waive=waive)

@@ -109,14 +109,12 @@ def _judged(item: pytest.Item) -> Generator[None, None, None]:
         pytest.fail(missed, pytrace=False)
     checks = _checks(item)
     said = declared(item) if is_robust(item) and item.config.stash[SETTINGS].replay is None else Declared()
-    if (said.min_ndcg is not None or said.min_consistency is not None) and not checks.fluctuations and not checks.errors:
-        pytest.fail(
-            "a floor of a mean is set for this test, but it never called robust.fluctuation(model, data)", pytrace=False
-        )
-    if not checks.records and _expects_a_check(item):
-        lost = next(iter(checks.errors.values()), None)
-        why = "it never called robust(model, data)" if lost is None else f"its check ended in an error: {lost}"
-        pytest.fail(f"a floor is set for this test, but {why}", pytrace=False)
+    lost = next((f"its check ended in an error: {error}" for error in checks.errors.values()), None)
+    if (said.min_ndcg is not None or said.min_consistency is not None) and not checks.fluctuations:
+        why = lost or "it never called robust.fluctuation(model, data)"
+        pytest.fail(f"a floor of a mean is set for this test, but {why}", pytrace=False)
+    if not checks.evaluations and not checks.curves and _expects_a_check(item):
+        pytest.fail(f"a floor is set for this test, but {lost or 'it never called robust(model, data)'}", pytrace=False)
     sentence = unbelievable(list(checks.records.values()))
     if sentence is not None:
         pytest.fail(sentence, pytrace=False)

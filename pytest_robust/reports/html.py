@@ -76,6 +76,7 @@ def _check(check: Record, name: str, pictures: Record | None, checks: Sequence[R
         "figure": words.figure(check),
         "written": words.written(check),
         "measure": words.is_mean(check),
+        "examples": "Texts that lose the most" if words.is_mean(check) else "Broken examples",
         "clean": _bar(check, "clean"),
         "robust": _bar(check, "robust"),
         "comparison": check["comparison"] and _compared(check),

@@ -50,7 +50,7 @@ def _row(check: Record) -> tuple[str, ...]:
         words.bounded(check),
         words.interval(check),
         words.floor(check),
-        words.health(check),
+        check["health"]["level"],
         words.verdict(check),
     )
     return tuple(_escaped(text) for text in texts)
@@ -70,7 +70,8 @@ def _texts(check: Record) -> str:
     ]
     if not rows:
         return ""
-    return tabulate(rows, ("example", "class", "text"), tablefmt="github", disable_numparse=True) + "\n\n"
+    turns = words.figure(check) if words.is_mean(check) else "class"
+    return tabulate(rows, ("example", turns, "text"), tablefmt="github", disable_numparse=True) + "\n\n"
 
 
 def _marked(text: Record, norm: str) -> str:

@@ -83,7 +83,9 @@ def run(
         critical = check["tier"] != "advisory"
         if check["comparison"] is not None and critical and check["comparison"]["verdict"] != "pass":
             counts[check["comparison"]["verdict"]] += 1
-        counts["untrusted"] += critical and check["health"]["level"] != "trusted" and check["verdict"] != "fail"
+        counts["untrusted"] += (
+            critical and check["health"]["level"] not in ("trusted", "measure") and check["verdict"] != "fail"
+        )
     gated = any(check["floor"] is not None or check["comparison"] is not None for check in checks)
     return {
         "schema": SCHEMA,

@@ -33,7 +33,7 @@ def section(check: Record, *, seconds: bool = True) -> str:
         lines += _row("worst class", _worst_classes(check))
     if check["weakest"] is not None:
         lines += _row("weakest hit", words.weakest(check))
-    for text in [] if words.is_mean(check) else _health(check):
+    for text in _health(check) if check["health"]["checks"] or not words.is_mean(check) else ():
         lines += _row("health", text)
     for text in check["notes"]:
         lines += _row("note", text)
@@ -62,7 +62,7 @@ def table(run: Run) -> list[tuple[str, bool | None]]:
             words.interval(check),
             words.floor(check),
             *([words.drop(check)] if versus else []),
-            words.health(check),
+            check["health"]["level"],
             words.verdict(check),
         )
         for check in run["checks"]
@@ -135,7 +135,8 @@ def _health(check: Record) -> list[str]:
     lines = [f"{c['level']}: {c['name']}: {c['detail']}" for c in against]
     if not lines:
         details = "; ".join(c["detail"] for c in check["health"]["checks"] if c["waived"] is None)
-        lines = [f"trusted ({details})" if details else "trusted"]
+        level = check["health"]["level"]
+        lines = [f"{level} ({details})" if details else level]
     return lines + [f"set aside: {c['name']}: {c['detail']} (reason: {c['waived']})" for c in waived]
 
 

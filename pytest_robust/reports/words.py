@@ -25,6 +25,8 @@ def interval(check: Record, which: str = "robust") -> str:
     if which == "robust" and check["bound"] != "exact":
         return f"decided on {check['decided']} of {check['n']}"
     rate = check[which]
+    if rate["low"] is None:
+        return "-"  # it is 1 by definition
     return f"{100 * rate['low']:.1f} - {100 * rate['high']:.1f}"
 
 
@@ -42,18 +44,14 @@ def worst_of(check: Record) -> str:
     return f"worst of {check['samples']} random edits"
 
 
-def health(check: Record) -> str:
-    """The level; a measure has none."""
-    return "measure" if is_mean(check) else str(check["health"]["level"])
-
-
 def threat(check: Record) -> str:
     """``linf 8/255``."""
     return f"{check['threat']['norm']} {check['threat']['eps']}"
 
 
 def misses_floor(check: Record) -> bool:
-    return check["needed"] is not None and check["robust"]["k"] < check["needed"]
+    # So that what is no number meets no floor.
+    return check["needed"] is not None and not check["robust"]["k"] >= check["needed"]
 
 
 def floor(check: Record) -> str:
@@ -91,7 +89,9 @@ def missed_floor(check: Record) -> str:
     """
     accuracy, wanted = percent(check["robust"]["k"], check["n"]), f"{100 * check['floor']:.1f}%"
     if is_mean(check):
-        sure = check["confidence"]
+        sure, share = check["confidence"], check["robust"]["k"] / check["n"]
+        pairs = [(f"{100 * share:.{digits}f}%", f"{100 * check['floor']:.{digits}f}%") for digits in (1, 2, 4)]
+        accuracy, wanted = next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
         least = "" if sure is None else f", {100 * sure:g}% sure of {_least(check)},"
         return f"assert {figure(check)} {accuracy}{least} >= {wanted} {conditions(check)}"
     if accuracy == wanted:  # rounding hides the gap: counts do not
@@ -106,12 +106,12 @@ def _least(check: Record) -> str:
 
 def not_evidence(check: Record) -> str:
     """The sentence of an evaluation that cannot be believed."""
-    return f"not evidence: {worst_finding(check)} (robust accuracy {bounded(check)}, {threat(check)})"
+    return f"not evidence: {worst_finding(check)} (robust {figure(check)} {bounded(check)}, {threat(check)})"
 
 
 def suspicion(check: Record) -> str:
     """The sentence of an evaluation that something may have weakened."""
-    return f"{check['id']}: robust accuracy {bounded(check)} is suspicious: {worst_finding(check)}"
+    return f"{check['id']}: robust {figure(check)} {bounded(check)} is suspicious: {worst_finding(check)}"
 
 
 def worst_finding(check: Record) -> str:

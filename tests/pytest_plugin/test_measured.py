@@ -63,7 +63,7 @@ def test_typos(robust):
         "threat       characters 1, worst of 10 random edits of each text, seed 0: a measure, no search",
         "               ndcg@10  95% CI",
         "worst text   #2 100.0% -> 50.0%: *[[]*>*",
-        "note         without edits, and with the worst: *recall@100 100.0% -> *",
+        "note         without edits, and with the worst: *mrr@10 100.0% -> *",
         "test_typos::search::ndcg@10 *measure * FAIL floor",
         "robust gate: FAIL, 1 floor",
     ])  # fmt: skip
@@ -112,7 +112,7 @@ def test_typos(robust):
         ("robust(search, QUERIES, CharacterEdits(1), min_accuracy=0)", "a floor of a mean is set for this test, but*"),
         (
             "robust.fluctuation(search, [q for q, _ in QUERIES], CharacterEdits(1))",
-            "*min_ndcg is for ndcg@10, and for this model and data there is only: overlap@10, rbo, top-1",
+            "*min_ndcg is for ndcg@10, and for this model and data there is only: rbo, top-1",
         ),
         ("robust.fluctuation(search, QUERIES, CharacterEdits(1), samples=0)", "*samples must be a whole number*"),
         ("robust.fluctuation(search, QUERIES, CharacterEdits(1), min_ndcg=20)", "*min_ndcg lies in ?0, 1?, got 20"),
@@ -227,6 +227,117 @@ def test_a_shard_measures_nothing(run):
     result.stdout.fnmatch_lines(["*robust.fluctuation(...) cannot be shared out; deselect this test in the shards*"])
 
 
+NAN = """
+def broken(texts):
+    return np.full((len(texts), 9), np.nan) if texts[0] not in CORPUS.values() else encode(texts)
+
+nowhere = RetrieverFunction(broken, CORPUS, holds="top-1")
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (
+            "robust.fluctuation(nowhere, QUERIES, CharacterEdits(1), min_ndcg=0)",
+            "*returned NaN or infinity for 4 of 4 texts*",
+        ),
+        (
+            "robust.fluctuation(search, ['12 34', '7'], CharacterEdits(1), min_consistency=0.1)",
+            "E *not evidence: room: nothing can be edited in 2 of 2 texts, which count as stable (robust rbo 100.0%, *",
+        ),
+        (
+            "robust.fluctuation(search, [('awful', ['d3']), ('12', ['d1'])], CharacterEdits(1), min_ndcg=0.7)",
+            "E *not evidence: room: nothing can be edited in 1 of 2 texts, *; without them the floor is missed*",
+        ),
+        (
+            "robust.fluctuation(search, QUERIES[:1] + [(q, []) for q, _ in QUERIES[1:]], CharacterEdits(1), min_ndcg=0.1)",
+            "E *not evidence: references: ndcg@10 is of 1 of 4 texts: *",
+        ),
+    ],
+)
+def test_no_floor_is_met_by_what_was_not_tried(run, body, why):
+    result = run(f"{NAN}\ndef test_typos(robust): {body}\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([why])
+
+
+def test_what_was_not_tried_can_be_waived_with_a_reason(run):
+    result = run("""
+WAIVE = {"room": "numbers are asked for as well"}
+
+def test_typos(robust):
+    robust.fluctuation(search, ["12 34", "tedious plot"], CharacterEdits(1), min_consistency=0.1, waive=WAIVE)
+""")
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "body", "why"),
+    [
+        ("min_accuracy=0.5", "robust.fluctuation(search, QUERIES)", "it never called robust(model, data)"),
+        (
+            "min_ndcg=0.5",
+            "caught(lambda: robust.fluctuation(search, [q for q, _ in QUERIES]))",
+            "its check ended in an error*",
+        ),
+        (
+            "min_accuracy={1: 0.5}",
+            "robust.fluctuation(search, QUERIES); caught(lambda: robust(search, [], min_accuracy={1: 0.5}))",
+            "its check ended in an error*",
+        ),
+    ],
+)
+def test_a_floor_of_the_marker_is_met_by_no_other_check(run, marker, body, why):
+    result = run(f"""
+def caught(call):
+    try:
+        call()
+    except Exception:
+        pass
+
+@pytest.mark.robust(norm="characters", eps=1, {marker})
+def test_typos(robust): {body}
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"a floor* is set for this test, but {why}"])
+
+
+def test_other_documents_are_another_question(run):
+    run(QUERY.format("search", 1, ""), "--robust-update")
+    source = QUERY.format("RetrieverFunction(encode, {**CORPUS, 'd5': 'x'}, holds='top-1')", 1, "")
+    result = run(source, "--robust-baseline", "--robust-gate=release")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["*incomparable with *: objective differs: ndcg@10 of 4 documents (*) in the baseline, *of 5 *"]
+    )
+
+
+def test_other_references_are_another_question(run):
+    source = """
+from pytest_robust import TranslatorFunction
+
+def test_typos(robust):
+    translator = TranslatorFunction(lambda texts: [text.upper() for text in texts])
+    robust.fluctuation(translator, [("a longer text", "{}")], CharacterEdits(1))
+"""
+    run(source.format("A LONGER TEXT"), "--robust-update")
+    result = run(source.format("UN TEXTE"), "--robust-baseline", "--robust-gate=release")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*::chrf: incomparable with *: 1 of 1 examples are not in the baseline*"])
+
+
+def test_figures_that_differ_read_so(run):
+    result = run("def test_typos(robust): robust.fluctuation(search, QUERIES, CharacterEdits(0), min_ndcg=0.99999)\n")
+    result.assert_outcomes(passed=1)
+    result = run("""
+def test_typos(robust):
+    found = robust.fluctuation(search, QUERIES, CharacterEdits(1))["ndcg@10"].worst
+    robust.fluctuation(search, QUERIES, CharacterEdits(1), min_ndcg=found + 1e-5)
+""")
+    result.stdout.fnmatch_lines(["E   assert ndcg@10 8*.*[0-9][0-9][0-9][0-9]% >= 8*.*[0-9][0-9][0-9][0-9]% (*"])
+
+
 def test_workers_send_what_was_measured(run):
     source = "def test_typos(robust): robust.fluctuation(search, QUERIES, CharacterEdits(1))\n"
     result = run(source, "-p", "xdist.plugin", "-n1")
@@ -248,4 +359,5 @@ def test_the_search_of_a_function_is_a_black_box(run):
     result = run(
         'def test_typos(robust): robust(search, QUERIES, CharacterEdits(1), min_accuracy=1, waive={"room": "toy"})\n'
     )
-    result.stdout.fnmatch_lines(["threat       characters 1, edits of texts, untargeted, black box", "cost * 0 backward"])
+    told = "threat       characters 1, edits of texts, untargeted, top-1 of 4 documents (*), black box"
+    result.stdout.fnmatch_lines([told, "cost * 0 backward"])
