@@ -48,12 +48,23 @@ def _perceptron() -> nn.Sequential:
 @lru_cache(maxsize=1)
 def trained() -> nn.Sequential:
     """A network of two hidden layers that tells the blobs apart, in eval mode."""
-    x, y = blobs(600, seed=1)
     model = seeded(_perceptron)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(150):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    model.zero_grad(set_to_none=True)
+    _fit(model, *blobs(600, seed=1), steps=150, lr=1e-2)
     return model
+
+
+def _fit(model: nn.Module, x: Tensor, y: Tensor, *, steps: int, lr: float) -> None:
+    """Adam (Kingma and Ba, ICLR 2015), algorithm 1, to the bit as ``torch.optim`` computes it.
+
+    That imports torch's compiler on its first step: for more than a second, in each process of a self-check.
+    """
+    weights = list(model.parameters())
+    first, second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    for step in range(1, steps + 1):
+        gradients = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), weights)
+        with torch.no_grad():
+            for weight, gradient, mean, square in zip(weights, gradients, first, second, strict=True):
+                mean.lerp_(gradient, 1 - 0.9)
+                square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+                scale = (square.sqrt() / (1 - 0.999**step) ** 0.5).add_(1e-8)
+                weight.addcdiv_(mean, scale, value=-lr / (1 - 0.9**step))
