@@ -67,8 +67,14 @@ def load_test_set(n=90):
 
 
 def load_classifier():
+    """Trained once for all pages, as a reader's own is."""
+    import os
     import train_reviews
-    return train_reviews.train(load_reviews(1500))
+    from transformers import BertForSequenceClassification
+    folder = os.environ["CLASSIFIER"]
+    if not os.path.exists(folder):
+        train_reviews.train(load_reviews(1500))[0].save_pretrained(folder)
+    return BertForSequenceClassification.from_pretrained(folder).eval(), train_reviews.tokenizer()
 
 
 def sentiment(texts):
@@ -118,7 +124,7 @@ def load_encoder():
     return BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **sizes)).eval(), tokenizer
 
 
-def load_reviews(n=60):
+def load_reviews(n=30):
     import reviews
     return reviews.reviews(n, seed=n)
 
@@ -181,12 +187,13 @@ def python_files(page: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def reader(pytester, monkeypatch):
+def reader(pytester, monkeypatch, tmp_path_factory):
     """A reader's project, empty but for the code that the pages take for granted."""
     pytester.makepyfile(my_project=READERS_CODE)
     pytester.makeini("[pytest]\nfilterwarnings = error\n")
     theirs = [pytester.path, *(ROOT / "examples" / name for name in ("chat", "text"))]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, theirs)))
+    monkeypatch.setenv("CLASSIFIER", str(tmp_path_factory.getbasetemp() / "classifier"))
     return pytester
 
 

@@ -128,7 +128,7 @@ def test_n_takes_a_subset_with_the_same_outcomes(trained, data, full):
     assert result.robust.tolist() == [outcomes[i] for i in result.ids]
 
 
-OTHERWISE = {"sweep", "jsma", "vat", "noise", "hopskipjump", "hotflip", "edit-search", "relaxed-pgd", "gcg"}
+OTHERWISE = {"sweep", "jsma", "vat", "noise", "hopskipjump", "hotflip", "edit-search", "relaxed-pgd", "simplex-pgd", "gcg"}
 """For threats of few numbers, for counted features, without labels, by chance, by decisions, for texts: see there."""
 
 

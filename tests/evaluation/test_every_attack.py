@@ -34,7 +34,7 @@ SMALL: dict[str, Attack] = {
 }
 """Some with fewer steps than by name."""
 OLDER = ["fgsm", "fgsm-t", "pgd", "pgd-margin", "pgd-t", "apgd-ce", "apgd-margin", "apgd-dlr", "apgd-t", "square", "sweep"]
-EDITS = ["hotflip", "edit-search", "relaxed-pgd", "gcg"]
+EDITS = ["hotflip", "edit-search", "relaxed-pgd", "simplex-pgd", "gcg"]
 """Of texts: see test_text_edits."""
 WEAK = ["noise", "vat", "hopskipjump"]
 

@@ -456,17 +456,18 @@ def test_numbers_are_those_of_the_last_run_and_an_older_one_may_have_found_it(pr
 def test_workers_say_the_same(project):
     row = str(rows(project.checks()[NATIVE])[0])
 
-    def run(*args: str) -> pytest.RunResult:
-        return project.pytester.runpytest_subprocess(*ARGUMENTS, "-p", "xdist.plugin", "-n2", *args, timeout=120)
+    def run(workers: int, *args: str) -> pytest.RunResult:
+        several = ("-p", "xdist.plugin", f"-n{workers}")
+        return project.pytester.runpytest_subprocess(*ARGUMENTS, *several, *args, timeout=120)
 
-    result = run("--robust-replay", row)
+    result = run(2, "--robust-replay", row)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert f"\n{NATIVE}: still broken: example {row} (" in result.stdout.str()
     project.model("mended")
-    result = run("--robust-replay", row)
+    result = run(1, "--robust-replay", row)
     assert result.ret == 0
     assert f"\n{NATIVE}: mended: the model is right on example {row} (" in result.stdout.str()
-    result = run("--robust-replay", "60")
+    result = run(1, "--robust-replay", "60")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --robust-replay 60: there is no such adversarial example*"])
 

@@ -199,8 +199,9 @@ def test_stopped_early_is_incomplete(check):
 
 def test_workers_give_the_same_table(check, pytester):
     tables = []
-    for args in ((), ("-p", "xdist.plugin", "-n2")):
-        result = check("--robust-selfcheck=identity", "-k", "linear-l", *args, run=pytester.runpytest_subprocess)
+    several = ("-p", "xdist.plugin", "-n2")
+    for args, run in (((), pytester.runpytest_inprocess), (several, pytester.runpytest_subprocess)):
+        result = check("--robust-selfcheck=identity", "-k", "linear-l", *args, run=run)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         lines = result.outlines
         tables.append([line for line in lines if line.startswith(("linear", "robust self-check: "))])
@@ -209,7 +210,7 @@ def test_workers_give_the_same_table(check, pytester):
 
 
 def test_an_unknown_name_under_xdist_exits_4(check, pytester):
-    result = check("--robust-selfcheck=only-link", "-p", "xdist.plugin", "-n2", run=pytester.runpytest_subprocess)
+    result = check("--robust-selfcheck=only-link", "-p", "xdist.plugin", "-n1", run=pytester.runpytest_subprocess)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --robust-selfcheck: no attack is called 'only-link'*"])
 

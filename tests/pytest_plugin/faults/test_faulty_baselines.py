@@ -137,9 +137,9 @@ def test_a_rerun_is_no_way_to_a_baseline(run, project):
     assert not (project.path / "robust-baseline").exists()
 
 
-def test_workers_give_the_same_bytes_and_verdicts(run_workers, project):
+def test_workers_give_the_same_bytes_and_verdicts(run, run_workers, project):
     groups = "@pytest.mark.xdist_group('g')\n"
-    assert run_workers(SAME + OTHER, UPDATE).ret == 0
+    assert run(SAME + OTHER, UPDATE).ret == 0
     reports = []
     for options in (("-n0",), ("-n2",), ("-n2", "--dist=loadgroup")):
         result = run_workers(
@@ -151,8 +151,8 @@ def test_workers_give_the_same_bytes_and_verdicts(run_workers, project):
     assert reports[0] == reports[1] == reports[2]
 
 
-def test_a_worker_that_dies_is_no_pass(run_workers, project):
-    assert run_workers(SAME + OTHER, UPDATE).ret == 0
+def test_a_worker_that_dies_is_no_pass(run, run_workers):
+    assert run(SAME + OTHER, UPDATE).ret == 0
     dying = "import os\ndef test_net(robust): os._exit(0)\n"
     result = run_workers(dying + OTHER, COMPARE, "-n2")
     assert result.ret == 1
