@@ -1,4 +1,4 @@
-"""For all tests: ``pytester``, which runs pytest inside a test, and how Hypothesis tries examples."""
+"""For all tests: ``pytester``, which runs pytest inside a test, how Hypothesis tries examples, and what torch draws."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 import sysconfig
 from collections.abc import Callable
 
+import pytest
+import torch
 from _pytest import pytester
 from hypothesis import settings
 
@@ -37,3 +39,9 @@ def _snapshot(preserve: Callable[[str], bool] | None = None) -> pytester.SysModu
 
 
 pytester.SysModulesSnapshot = _snapshot
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What a test draws of torch depends neither on the tests before it nor on the run."""
+    torch.manual_seed(0)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+import torch
 from hypothesis import settings
+
+DRAWN: list[float] = []
 
 
 def test_a_run_inside_a_test_forgets_its_own_modules_alone(pytester, monkeypatch):
@@ -20,3 +24,9 @@ def test_a_run_inside_a_test_forgets_its_own_modules_alone(pytester, monkeypatch
 def test_no_example_of_hypothesis_has_a_deadline():
     assert settings().deadline is None
     assert settings(max_examples=5).deadline is None
+
+
+@pytest.mark.parametrize("turn", range(2))
+def test_each_test_draws_the_same_of_torch(turn):
+    DRAWN.append(float(torch.rand(())))
+    assert len(set(DRAWN)) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -292,11 +293,12 @@ def test_what_makes_attacks_stronger_or_weaker_belongs_to_them(baseline):
         def forward(self, x):
             return line(0)(self.steps(x))
 
-    plain = evaluate(Stepped(), DATA, EPS)
-    some, more = (evaluate(Stepped(), DATA, EPS, draws=n) for n in (2, 3))
+    attacked = partial(evaluate, Stepped(), DATA, EPS, attacks="fgsm")
+    plain = attacked()
+    some, more = (attacked(draws=n) for n in (2, 3))
     assert "attacks differ: draws=2 in the baseline, draws=3 now" in str(compare(some, more))
     assert "attacks differ: no others in the baseline, draws=2 now" in str(compare(plain, some))
-    smoothed = evaluate(Stepped(), DATA, EPS, non_differentiable=["steps"])
+    smoothed = attacked(non_differentiable=["steps"])
     assert "attacks differ: no others in the baseline, non_differentiable=steps now" in str(compare(plain, smoothed))
 
 
