@@ -15,8 +15,9 @@ to make sure. "as many" is what it takes here until as many are broken as TextAt
 calls, the smallest that is enough.
 
 Needs textattack, with transformers 4.57, where pytest-robust is (``pip install --no-deps textattack==0.3.11``, then
-``lru-dict more-itertools editdistance pandas requests``); without it a line says so. Exit status 1 when an exhaustive recipe
-takes less than five times as many calls for a text that breaks, or a recipe over the same changes breaks more.
+``lru-dict more-itertools editdistance levenshtein pandas requests``); without it a line says so. Exit status 1 when an
+exhaustive recipe takes less than five times as many calls for a text that breaks, or a recipe over the same changes breaks
+more.
 """
 
 from __future__ import annotations
