@@ -16,7 +16,9 @@ demo: $(READY)
 	$(BIN)/pytest-robust demo
 
 # The models of the tests are too small for threads: one is faster, and a process on each core. Fewer: make test ARGS=-n0
+# They start many processes: where bytecode is not written by itself, each would compile the package again.
 test: $(READY)
+	$(BIN)/python -m compileall -q pytest_robust
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(READY)
