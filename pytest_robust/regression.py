@@ -64,9 +64,7 @@ class Paired:
         Raises:
             ValueError: confidence is no probability between 0 and 1.
         """
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence lies between 0 and 1, got {confidence!r}; 90 % is 0.9")
-        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        z = _deviate(confidence)
         # The lower limit of a drop is minus the upper limit of the rise.
         return -_upper(self.newly_robust, self.newly_broken, self.n, z), _upper(
             self.newly_broken, self.newly_robust, self.n, z
@@ -132,9 +130,7 @@ class PairedMeans:
         Raises:
             ValueError: confidence is no probability between 0 and 1.
         """
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence lies between 0 and 1, got {confidence!r}; 90 % is 0.9")
-        student = _student(NormalDist().inv_cdf((1 + confidence) / 2), self.n)
+        student = _student(_deviate(confidence), self.n)
         (low, low_error), (high, high_error) = self._with(-1), self._with(1)
         return max(-1.0, low - student * low_error), min(1.0, high + student * high_error)
 
@@ -299,6 +295,13 @@ def corrected(comparisons: Iterable[Comparison], alpha: float = 0.05) -> list[Co
 
     # In the order of ``changes``.
     return [replace(one, robust=judged(one.robust), clean=judged(one.clean)) for one in family]
+
+
+def _deviate(confidence: float) -> float:
+    """Of the normal distribution, for a two-sided interval. Raises ValueError for what is no probability."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence lies between 0 and 1, got {confidence!r}; 90 % is 0.9")
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def _normal(t: float, freedom: int) -> float:

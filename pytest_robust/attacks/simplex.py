@@ -14,8 +14,8 @@ from pytest_robust.attacks.protocol import BaseAttack
 from pytest_robust.attacks.relaxed import random_weights, spread_out, water_level
 from pytest_robust.threats import Threat
 
-_DECAY = (0.9, 0.999)
-"""Of Adam's means."""
+_DECAY = 0.9
+"""Of Adam's mean of gradients."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class SimplexPGD(BaseAttack):
     projected gradient descent", 2024, algorithm 1), for a suffix or any other edits.
 
     As in ``RelaxedPGD`` options have weights, and every other point is a text: at each site the option of the largest
-    weight. From random weights on, a step is Adam's, but for one scale for all weights of a text: with one for each, what
-    hardly matters moves as far as what does. What is left of 1 at a site is the weight of the text as it is. A second
-    projection (algorithm 3) keeps weights from being spread evenly, more and more as the run goes on, so that the text lies
-    close to them. Where no text was better for long, the run goes on from the best.
+    weight. From random weights on, a step is Adam's mean of gradients, each divided by its largest entry: with a scale for
+    each weight, as Adam has it, what hardly matters moves as far as what does. What is left of 1 at a site is the weight of
+    the text as it is. A second projection (algorithm 3) keeps weights from being spread evenly, more and more as the run
+    goes on, so that the text lies close to them. Where no text was better for long, the run goes on from the best.
 
     Attributes:
         loss: ``"margin"``, ``"ce"`` or ``"dlr"``. n_steps: points tried per run, half of them texts, which cost no backward
-            pass. n_restarts: runs, each from other weights. step_size: Adam's.
+            pass. n_restarts: runs, each from other weights. step_size: the most that a step adds to a weight.
         entropy: from 0, weights may be even, to 1, they may not: the share that the run ends with. patience: texts.
     """
 
@@ -66,7 +66,7 @@ class SimplexPGD(BaseAttack):
         live.x = random_weights(live)
         nothing, lowest = torch.zeros_like(live.x), torch.full((len(live),), -torch.inf, device=live.x.device)
         live.state = {
-            "weights": live.x, "mean": nothing, "square": nothing[:, 0, 0], "age": torch.zeros_like(live.step),
+            "weights": live.x, "mean": nothing, "age": torch.zeros_like(live.step),
             "best": nothing, "best_loss": lowest, "since": torch.zeros_like(live.step),
         }  # fmt: skip
 
@@ -77,8 +77,7 @@ class SimplexPGD(BaseAttack):
         state["since"] = torch.where(better, 0, state["since"] + text.long())
         self._step(live, grad, ~text)
         stale = state["since"] >= self.patience
-        nothing = torch.zeros_like(live.x)
-        afresh = {"mean": nothing, "square": nothing[:, 0, 0], "age": torch.zeros_like(live.step)}
+        afresh = {"mean": torch.zeros_like(live.x), "age": torch.zeros_like(live.step)}
         replaced(state, stale, live, weights=state["best"], **afresh)
         state["since"] = torch.where(stale, 0, state["since"])
         whole = threat.maximise(state["weights"], live.region)
@@ -90,14 +89,12 @@ class SimplexPGD(BaseAttack):
         largest = grad.abs().flatten(1).amax(1)
         along = torch.where(there, grad / live.rows(torch.where(largest > 0, largest, 1.0)), 0.0)
         age = state["age"] + 1
-        mean = _DECAY[0] * state["mean"] + (1 - _DECAY[0]) * along
-        square = _DECAY[1] * state["square"] + (1 - _DECAY[1]) * along.abs().flatten(1).amax(1) ** 2
-        scale = (square / (1 - _DECAY[1] ** age)).sqrt() + 1e-8
-        moved = state["weights"] + self.step_size * mean / live.rows((1 - _DECAY[0] ** age) * scale)
+        mean = _DECAY * state["mean"] + (1 - _DECAY) * along
+        moved = state["weights"] + self.step_size * mean / live.rows(1 - _DECAY**age)
         spread = spread_out(torch.where(there, moved, 0.0), live.region)
         share = self.entropy * (2 * live.step / self.n_steps).clamp_max(1).to(spread.dtype)
         weights = spread_out(pointed(spread, live.rows(share)), live.region)
-        replaced(state, where, live, weights=weights, mean=mean, square=square, age=age)
+        replaced(state, where, live, weights=weights, mean=mean, age=age)
 
     def _at_text(self, step: Tensor) -> Tensor:
         return (step % 2 == 1) | (step == self.n_steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from pytest_robust import keyed
 from pytest_robust.data import stratified
-from pytest_robust.data.examples import Examples
+from pytest_robust.data.examples import Examples, content_id
 from pytest_robust.errors import ModelError, ThreatError
 from pytest_robust.evaluation.means import Fluctuation, Metric, Values
 from pytest_robust.evaluation.precision import full_precision
@@ -87,7 +86,8 @@ def fluctuation(
             said = _references(data)
             references = [said[row] for row in rows]
             found = _of_translations(texts, references, clean, changed, translations)
-            ids, among = _with_references(examples.ids, references), ""
+            # Held against another reference the same translation is another figure, also where the condition needs none.
+            ids, among = tuple(content_id(*one) for one in zip(texts, [0] * len(texts), references, strict=True)), ""
         else:
             rankings = [_ranked(model.scores(each).cpu(), each) for each in (texts, *changed)]
             found = {"metrics": _of_rankings(model.corpus.grades(examples), rankings[0], rankings[1:])}
@@ -166,14 +166,6 @@ def _references(data: object) -> list[str | None]:
     if isinstance(data, Examples):
         return [json.loads(reference)["reference"] for reference in data.references or ()]
     return [None if isinstance(item, str) else item[1] for item in cast("Sequence[Any]", data)]
-
-
-def _with_references(ids: Sequence[str], references: Sequence[str | None]) -> tuple[str, ...]:
-    """Content ids of sources together with their references: held against others the same translation is another figure."""
-    return tuple(
-        id if reference is None else hashlib.blake2b(f"{id}:{reference}".encode(), digest_size=8).hexdigest()
-        for id, reference in zip(ids, references, strict=True)
-    )
 
 
 def _ranked(scores: Tensor, texts: Sequence[str]) -> Tensor:

@@ -118,6 +118,11 @@ class Corpus:
         """``12 documents (3fa2c1)``: how many, and a digest of their ids: among others the same query finds other ones."""
         return f"{len(self.ids)} documents ({hashlib.blake2b(json.dumps(sorted(self.ids)).encode()).hexdigest()[:6]})"
 
+    @property
+    def question(self) -> str:
+        """What has to hold, of which documents."""
+        return f"{self.holds.text} of {self.named}"
+
     def relevant(self, reference: str) -> Tensor:
         """(N,) what this reference calls relevant, as the condition has it."""
         grades = json.loads(reference)["relevant"] or {}

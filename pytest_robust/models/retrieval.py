@@ -84,7 +84,7 @@ class Retriever(Encoder):
     @property
     def question(self) -> str:
         """What has to hold, of which documents."""
-        return f"{self.corpus.holds.text} of {self.corpus.named}"
+        return self.corpus.question
 
     def read(self, data: object) -> Examples:
         """Examples of ``(query, relevant)``, or of queries alone; see ``Corpus.read``."""
@@ -161,7 +161,7 @@ class RetrieverFunction(TextFunction):
     @property
     def question(self) -> str:
         """What has to hold, of which documents."""
-        return f"{self.corpus.holds.text} of {self.corpus.named}"
+        return self.corpus.question
 
     def read(self, data: object) -> Examples:
         """Examples of ``(query, relevant)``, or of queries alone; see ``Corpus.read``."""

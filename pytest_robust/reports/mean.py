@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_robust.levels import LEVELS, Level, believable
 from pytest_robust.regression import ALIKE
 from pytest_robust.reports.record import TEXTS, Record, threat_record
+from pytest_robust.reports.words import percent
 
 if TYPE_CHECKING:
     from pytest_robust.evaluation.means import Fluctuation, Worst
@@ -123,7 +124,7 @@ def _limits(found: Fluctuation, name: str, which: str) -> Record:
 
 def _text(worst: Worst) -> Record:
     """As a broken text is shown: from what its metric fell, and to what."""
-    figures = {"label_name": _percent(worst.before), "predicted_name": _percent(worst.after)}
+    figures = {"label_name": percent(worst.before, 1), "predicted_name": percent(worst.after, 1)}
     changed = {"clean": [worst.text], "changed": [worst.edit]}
     return {"index": worst.row, "label": 0, "predicted": 1, **figures, "by": "random edit", **changed}
 
@@ -131,10 +132,10 @@ def _text(worst: Worst) -> Record:
 def _notes(found: Fluctuation, name: str) -> list[str]:
     """What else was measured."""
     metric = found[name]
-    lost = f"the worst edit takes {_percent(metric.drop)} of a text's {name} on average"
-    notes = [f"mean of all edits {_percent(metric.mean)}; {lost}"]
+    lost = f"the worst edit takes {percent(metric.drop, 1)} of a text's {name} on average"
+    notes = [f"mean of all edits {percent(metric.mean, 1)}; {lost}"]
     others = [
-        f"{other.name} {_percent(other.clean)} -> {_percent(other.worst)}"
+        f"{other.name} {percent(other.clean, 1)} -> {percent(other.worst, 1)}"
         for other in found.metrics.values()
         if other is not metric
     ]
@@ -147,7 +148,3 @@ def _notes(found: Fluctuation, name: str) -> list[str]:
     if len(found.texts) < found.of:
         notes.append(f"a subset of {len(found.texts)} of {found.of} texts, chosen by content and seed {found.seed}")
     return notes
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"

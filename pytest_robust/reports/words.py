@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pytest_robust.regression import ACCURACY
 from pytest_robust.reports import texts
 from pytest_robust.reports.record import Record
 
+_DIGITS = (1, 2, 4)
 
-def percent(k: int, n: int) -> str:
+
+def percent(k: float, n: int) -> str:
     return f"{100 * k / n:.1f}%"
+
+
+def told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two shares in percent, with as many digits as it takes: 39.96% >= 40.0% must not read as 40.0% >= 40.0%."""
+    texts = [(f"{100 * one:.{digits}f}%", f"{100 * other:.{digits}f}%") for digits in _DIGITS]
+    return next((pair for pair in texts if pair[0] != pair[1] or one == other), texts[-1])
 
 
 def bounded(check: Record) -> str:
@@ -37,7 +46,7 @@ def is_mean(check: Record) -> bool:
 
 def figure(check: Record) -> str:
     """What its figures are of: ``accuracy``, ``ndcg@10``."""
-    return str(check["metric"]) if is_mean(check) else "accuracy"
+    return str(check.get("metric", ACCURACY))  # runs kept by an earlier version have none
 
 
 def worst_of(check: Record) -> str:
@@ -89,9 +98,8 @@ def missed_floor(check: Record) -> str:
     """
     accuracy, wanted = percent(check["robust"]["k"], check["n"]), f"{100 * check['floor']:.1f}%"
     if is_mean(check):
-        sure, share = check["confidence"], check["robust"]["k"] / check["n"]
-        pairs = [(f"{100 * share:.{digits}f}%", f"{100 * check['floor']:.{digits}f}%") for digits in (1, 2, 4)]
-        accuracy, wanted = next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
+        sure = check["confidence"]
+        accuracy, wanted = told_apart(check["robust"]["k"] / check["n"], check["floor"])
         least = "" if sure is None else f", {100 * sure:g}% sure of {_least(check)},"
         return f"assert {figure(check)} {accuracy}{least} >= {wanted} {conditions(check)}"
     if accuracy == wanted:  # rounding hides the gap: counts do not

@@ -257,7 +257,7 @@ def _safe(text: str) -> str:
 
 
 def _result(baseline: Baseline) -> dict[str, Any]:
-    """Of a count the bits, of a metric the values in ten-thousandths, twenty to a line."""
+    """Of a count the bits, of a metric the values in ten-thousandths, in lines."""
     parts = {"clean": baseline.clean, "robust": baseline.robust}
     sums: dict[str, Any] = {name: _sum(values) for name, values in parts.items()}
     if baseline.metric == ACCURACY:
